@@ -137,6 +137,11 @@ def _bound(host: str, port: int) -> socket.socket:
             raise ServeError(
                 f"Port {port} of {host}: {error.strerror}. Type --port 0 for a free one."
             ) from error
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise ServeError(
+                f"--host {host} is no address of this machine. Type --host 127.0.0.1 for this machine "
+                "alone, or --host 0.0.0.0 for every one that can reach it."
+            ) from error
         raise ServeError(f"--host {host} --port {port}: {error}.") from error
     return listener
 

@@ -64,7 +64,7 @@ def _answer(url: str, content: bytes | None = None) -> bytes:
         (["{run}", "eval.protocol=centercrop"], "leaves a part of each image out"),
         (["{run}", "--port", "70000"], "--port 70000"),
         (["{run}", "--host", "no.such.host.invalid"], "there is no such address"),
-        (["{run}", "--host", "203.0.113.7"], "--host 203.0.113.7"),
+        (["{run}", "--host", "203.0.113.7"], "--host 203.0.113.7 is no address of this machine"),
         (["{run}", "--rate", "0"], "--rate 0: expected a number above 0"),
         (["{run}", "--max-mb", "nan"], "--max-mb nan: expected a number above 0"),
         (["{run}", "--max-megapixels", "inf"], "--max-megapixels inf: expected a number above 0"),

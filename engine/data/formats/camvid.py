@@ -13,6 +13,7 @@ from engine.data.formats.files import FileDataset, Pair, colours_in_file
 from engine.data.formats.listing import (
     folders_in,
     ids_in_list,
+    no_folder,
     no_split,
     require_different_ids,
     require_files,
@@ -56,7 +57,7 @@ def open_camvid(
     """
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        raise DataError(f"data.root: no folder {folder}. It should hold train and trainannot, or {STILLS}.")
+        raise DataError(f"{no_folder(folder)} It should hold train and trainannot, or {STILLS}.")
     if (folder / f"{split}annot").is_dir():
         pairs = same_names(folder / split, folder / f"{split}annot")
         ids = {label: label for label in range(11)} | {11: ignore_index}

@@ -21,7 +21,7 @@ from engine.data.formats import Polygons
 from engine.data.formats.categories import labels_of_categories, require_ids_once
 from engine.data.formats.files import FileDataset, Pair
 from engine.data.formats.images import read_header
-from engine.data.formats.listing import FileFinder, no_split, require_different_ids, require_files
+from engine.data.formats.listing import FileFinder, no_folder, no_split, require_different_ids, require_files
 from engine.data.formats.masks import SameIds
 from engine.data.formats.outlines import damaged, told
 from engine.data.formats.shapes import Area, area_of, require_inside
@@ -144,9 +144,7 @@ def open_coco(
 def _find(root: Path, split: str) -> tuple[Path, Path]:
     """The instances file of a split and the folder of its photos."""
     if not root.is_dir():
-        raise DataError(
-            f"data.root: no folder {root}. It should hold annotations/instances_{split}.json and {split}."
-        )
+        raise DataError(f"{no_folder(root)} It should hold annotations/instances_{split}.json and {split}.")
     there = instance_files(root)
     if split not in there:
         raise no_split(split, root / "annotations" / f"instances_{split}.json", [*there])

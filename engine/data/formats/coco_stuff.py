@@ -8,7 +8,7 @@ list less one, and 255 for void; 11 of those ids are never drawn. Masks that MMS
 from pathlib import Path
 
 from engine.data.formats.files import FileDataset
-from engine.data.formats.listing import folders_in, names_in, no_split, same_names
+from engine.data.formats.listing import folders_in, names_in, no_folder, no_split, same_names
 from engine.data.formats.masks import Table
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError, Palette
@@ -44,7 +44,7 @@ def open_coco_stuff(
 
 def _first_folder(root: Path, candidates: tuple[str, ...], split: str) -> Path:
     if not root.is_dir():
-        raise DataError(f"data.root: no folder {root}. It should hold {' or '.join(candidates)}.")
+        raise DataError(f"{no_folder(root)} It should hold {' or '.join(candidates)}.")
     there = [root / candidate for candidate in candidates if (root / candidate).is_dir()]
     if not there:
         below = {name for candidate in candidates for name in folders_in((root / candidate).parent)}

@@ -23,6 +23,7 @@ from engine.data.formats.label_studio import label_studio
 from engine.data.formats.labelme import labelme
 from engine.data.formats.listing import (
     names_in,
+    no_folder,
     require_different_ids,
     require_files,
     require_present,
@@ -154,7 +155,7 @@ def source_of(format: str, root: Path, split: str, options: Polygons, shared: tu
         DataError: see `open_drawn`.
     """
     if not root.is_dir():
-        raise DataError(f"data.root: no folder {root}. It should hold the images and their annotations.")
+        raise DataError(f"{no_folder(root)} It should hold the images and their annotations.")
     read = SOURCES[format]
     if options.val_share is not None:
         side = side_of(split, shared, options.val_share, options.group, "data.polygons")

@@ -27,6 +27,7 @@ from engine.data.formats.listing import (
     ids_in_list,
     images_below,
     is_of_a_tool,
+    no_folder,
     require_named_once,
 )
 from engine.data.formats.masks import BlackAndWhite, Colours, encoding_of_ids
@@ -34,7 +35,7 @@ from engine.data.formats.pairing import pair_up
 from engine.data.formats.share import Side, side_of
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError, Palette, UnreadableSample, first_few
-from engine.wording import did_you_mean, near_path, some_of
+from engine.wording import did_you_mean, some_of
 
 IMAGES = ("images", "image", "imgs", "img", "photos", "JPEGImages")
 MASKS = (
@@ -88,7 +89,7 @@ def open_folder(
     """
     root = Path(root).expanduser()
     if not root.is_dir():
-        raise DataError(f"data.root: no folder {root}.{near_path(root)} It should hold images and masks.")
+        raise DataError(f"{no_folder(root)} It should hold images and masks.")
     place = place_of_split(root, split, (train, val), folder)
     if labels == "multi":
         pairs = _class_pairs(place, split, class_names, folder)

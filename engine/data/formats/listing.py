@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.data.formats.files import Pair
 from engine.data.sample import DataError, first_few, require_regular
-from engine.wording import did_you_mean, quantity, some_of
+from engine.wording import did_you_mean, near_path, quantity, some_of
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
@@ -23,6 +23,13 @@ TOOL_FOLDERS = (
 TOOL_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "zbthumbnail.info")  # in lower case
 
 
+def no_folder(root: Path) -> str:
+    """What is said first where data.root is no folder: the nearest one, or the key of a pack."""
+    if root.suffix == ".h5" and root.is_file():
+        return f"data.root: {root} is no folder; a pack needs data.format=packed."
+    return f"data.root: no folder {root}.{near_path(root)}"
+
+
 def root_with(root: str | Path, inside: str, layout: str) -> Path:
     """The root, after checking that it holds the folder `inside`.
 
@@ -31,9 +38,7 @@ def root_with(root: str | Path, inside: str, layout: str) -> Path:
     """
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        raise DataError(
-            f"data.root: no folder {folder}. It should hold {inside}; type data.root=<its folder>."
-        )
+        raise DataError(f"{no_folder(folder)} It should hold {inside}; type data.root=<its folder>.")
     if not (folder / inside).is_dir():
         below = [path for up in ("*", "*/*") for path in sorted(folder.glob(f"{up}/{inside}"))]
         right = below[0].parents[len(Path(inside).parts) - 1] if below else None

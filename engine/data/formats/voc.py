@@ -15,6 +15,7 @@ from engine.data.formats.listing import (
     IMAGE_ENDINGS,
     FileFinder,
     ids_in_list,
+    no_folder,
     no_split,
     require_named_once,
     require_present,
@@ -99,7 +100,7 @@ def _files(folder: Path, ids: list[str], ending: str) -> list[Path]:
 def _split_list(root: Path, split: str) -> Path:
     if not root.is_dir():
         raise DataError(
-            f"data.root: no folder {root}. It should hold JPEGImages, SegmentationClass and "
+            f"{no_folder(root)} It should hold JPEGImages, SegmentationClass and "
             "ImageSets. Add data.root=<your VOC2012 folder> to the command."
         )
     lists = root / "ImageSets" / "Segmentation"

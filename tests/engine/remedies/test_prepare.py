@@ -31,6 +31,7 @@ CASES = [
     Case("that are not those of data.classes", f"{PACKED} data.classes=[a,b]", pack()),
     Case("and has 8 bits per channel since. Type data.range=auto", f"{PACKED} data.range=[0,9]", pack()),
     Case("for void; type data.ignore_index=", f"{PACKED} data.ignore_index=254", pack()),
+    Case("a pack needs", f"{RUN} data.root=p.h5", pack()),
     Case("files of a pack; type data.root=", f"{RUN} data.format=packed data.root=p-00000-of-00006.h5",
          pack("--shard-size", "2KB")),
     Case("Pack it again: trident prepare pack", f"{PACKED} --debug", broken_pack, blanks={"file": "new.h5"}),
