@@ -47,7 +47,9 @@ SHOWN = 40  # characters at either end of a path that is too long
 DISK_EXIT_CODES = {errno.EACCES: 2, errno.EPERM: 2, errno.EROFS: 2} | dict.fromkeys(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE), 1
 )
-PATH_REMEDIES = {  # of a path that no file can have
+PERMIT = "Allow this user to read or write it (chmod, or chown by an administrator), or type another path."
+PATH_REMEDIES = {  # of a path that no file can have, or that this user may not use
+    **dict.fromkeys((errno.EACCES, errno.EPERM), PERMIT),
     errno.ENAMETOOLONG: "A name may have 255 bytes, a whole path 4,095. Type a shorter one.",
     errno.ELOOP: "A link there points back to itself. Remove the link, or type another path.",
     errno.ENOTDIR: "A part of this path is a file, not a folder. Type another path.",
@@ -232,10 +234,11 @@ def _told(error: Exception) -> tuple[int | None, str]:
         return 2, "A path contains a zero byte (\\0), which no file name can have. Type another path."
     if not isinstance(error, OSError) or error.errno is None:
         return None, ""
-    if remedy := PATH_REMEDIES.get(error.errno):
+    if (remedy := PATH_REMEDIES.get(error.errno)) and error.filename:
         path = str(error.filename)
-        short = path if len(path) <= 2 * SHOWN else f"{path[:SHOWN]}...{path[-SHOWN:]}"
-        return 2, f"{short}: {error.strerror}. {remedy}"
+        if error.errno == errno.ENAMETOOLONG and len(path) > 2 * SHOWN:
+            path = f"{path[:SHOWN]}...{path[-SHOWN:]}"
+        return 2, f"{path}: {error.strerror}. {remedy}"
     return DISK_EXIT_CODES.get(error.errno), str(error)
 
 
