@@ -1,6 +1,10 @@
 """What the curve of val mIoU shows, in words. How it is fitted is in `curve.py`."""
 
-from engine.diagnosis.curve import ASSUMED_NOISE, MIN_FOR_PHASES, Phase, Shape, shape_of
+from dataclasses import replace
+
+import numpy as np
+
+from engine.diagnosis.curve import ASSUMED_NOISE, MIN_FOR_PHASES, Outlook, Phase, Shape, shape_of
 from engine.scoring.run import Run, series
 from engine.wording import quantity
 
@@ -12,7 +16,19 @@ HUGE = 1.0  # of the rise so far: a gain larger than that cannot be estimated fr
 def study_growth(run: Run) -> Shape | None:
     """The shape of the curve in points; None for fewer than three evaluations."""
     steps, shares = series(run.val_rows, "mIoU")
-    return shape_of(steps, 100 * shares)
+    shape = shape_of(steps, 100 * shares)
+    return shape and within_reach(shape)
+
+
+def within_reach(shape: Shape) -> Shape:
+    """The lines end within the values that were measured, and no outlook leads above 100 points."""
+    low, high = shape.values.min(), shape.values.max()
+    ends = [np.clip((phase.low, phase.high), low, high).tolist() for phase in shape.phases]
+    phases = [replace(phase, low=a, high=b) for phase, (a, b) in zip(shape.phases, ends, strict=True)]
+    room, outlook = 100 - float(high), shape.outlook
+    if outlook:
+        outlook = Outlook(min(outlook.likely, room), min(outlook.most, room))
+    return replace(shape, phases=phases, outlook=outlook)
 
 
 def describe_growth(run: Run, shape: Shape | None) -> str:

@@ -134,11 +134,13 @@ def study_losses(run: Run) -> Losses | None:
     heights = [shape.phases[0].low, *(phase.high for phase in shape.phases)]
     ends = [shape.phases[0].start, *(phase.end for phase in shape.phases)]
     lowest = int(np.argmin(heights))
+    # a line can end below or above all that was measured
+    low, last = np.clip((scale * heights[lowest], scale * heights[-1]), val.min(), val.max())
     is_up = heights[-1] > (1 + NOTABLE_RISE) * heights[lowest]
     has_cross_entropy = any(CROSS_ENTROPY in row for row in run.train_rows)
     return Losses(
         best_step=ends[lowest],
-        val=(float(scale * heights[lowest]), float(scale * heights[-1])),
+        val=(float(low), float(last)),
         train_name="cross-entropy" if has_cross_entropy else "loss",
         train=_first_and_last_third(
             *series(run.train_rows, CROSS_ENTROPY if has_cross_entropy else "loss"), ends[lowest]

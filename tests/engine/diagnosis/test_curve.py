@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.diagnosis.curve import fit_pieces, shape_of
+from engine.diagnosis.growth import longer, within_reach
 
 EPOCHS, FIRST_USER = np.array([10.0, 80.0, 160.0, 200.0]), np.array([12.9, 51.1, 57.3, 58.6])
 STEPS = np.arange(1, 21) * 100.0
@@ -44,6 +45,14 @@ def test_a_curve_that_still_rises_is_not_saturated() -> None:
     assert [phase.name for phase in shape.phases] == ["growth"]
     assert not shape.is_saturated
     assert shape.outlook.most >= 30  # 40 more points at this slope
+
+
+def test_no_line_and_no_outlook_leads_above_100_points() -> None:
+    """Of a rise that jumps at its end, as of the first steps from random weights, a straight line goes on."""
+    y = np.r_[np.linspace(20, 60, 14), np.full(6, 98.5)] + noise(4.0, 20).clip(-8, 1.4)
+    shape = within_reach(shape_of(STEPS, y))
+    assert y.min() <= shape.phases[0].low and shape.phases[-1].high <= y.max() < 100
+    assert shape.outlook.most <= 100 - y.max() and "Saturated" in longer(shape)
 
 
 def test_an_early_plateau_is_a_plateau() -> None:
