@@ -83,6 +83,7 @@ def compare(arguments: argparse.Namespace) -> int:
     from engine.comparison.page import to_html
     from engine.comparison.runs import require_comparable
     from engine.comparison.table import compare
+    from engine.recipe import find_recipe
     from engine.run_folder import write_json, write_text
 
     arguments.what, overrides = paths_and_overrides(arguments.what)
@@ -95,9 +96,10 @@ def compare(arguments: argparse.Namespace) -> int:
         return _with_ensembles(arguments, console)
     are_folders = {Path(text).is_dir() for text in arguments.what}
     if len(are_folders) > 1:
+        near = [near_path(text) for text in arguments.what if not find_recipe(text).is_file()]
         raise CompareError(
             "Name recipes, to train them, or folders of finished runs, not both: "
-            + ", ".join(map(_kind, arguments.what))
+            f"{', '.join(map(_kind, arguments.what))}.{''.join(near)}"
         )
     found = _finished(arguments) if are_folders == {True} else _trained(arguments, lists, console)
     out = found.out
@@ -126,9 +128,7 @@ def _kind(text: str) -> str:
         return f"{text} is a folder"
     if find_recipe(text).is_file():
         return f"{text} is a recipe"
-    return (
-        f"{text} is a file" if Path(text).exists() else f"there is no file or folder {text}.{near_path(text)}"
-    )
+    return f"{text} is a file" if Path(text).exists() else f"there is no file or folder {text}"
 
 
 @dataclass(frozen=True)

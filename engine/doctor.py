@@ -61,7 +61,8 @@ def doctor(arguments: argparse.Namespace) -> int:
         require_new_file(out)
     if arguments.fix:
         require_folder(arguments.fix, "--fix")
-        require_new_copy(arguments.fix, Path(recipe.data.root or "."))
+        if recipe.data.root:
+            require_new_copy(arguments.fix, Path(recipe.data.root))
     console = new_console()
     if arguments.show and out:
         _show_augment(recipe, out, counted(console, "counting labels"))

@@ -120,8 +120,8 @@ def _from_folder(arguments: argparse.Namespace, out: Path) -> int:
     if names == found.class_names and _are_numbered(found):
         blanks = " ".join(f"<name {id}>" for id in range(len(names)))
         console.print(
-            f"The data does not name its classes: they are called {', '.join(names)}. Write their names into "
-            f"data.classes of {out}; or remove it, and add their names to this command: --classes {blanks}",
+            f"No names that fit the classes were found: they are called {', '.join(names)}. Write their "
+            f"names into data.classes of {out}; or remove it, and add them to this command: --classes {blanks}",
             markup=False,
         )
     recipe = load_recipe(out)
@@ -143,7 +143,7 @@ def _plain(name: str) -> str:
 
 
 def _are_numbered(found: "Survey") -> bool:
-    """Whether neither the data nor a file next to it names the classes."""
+    """Whether neither the data nor a file next to it has names for these classes."""
     return not found.are_named and "class_1" in found.class_names
 
 

@@ -6,7 +6,7 @@ A duration is steps, `12 epochs`, `10%` of the training or, where it is no part 
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Annotated, Any
 
@@ -146,6 +146,6 @@ def _round(steps: Fraction) -> int:
     return math.floor(steps + Fraction(1, 2))  # halves go up; exact, as no float is involved
 
 
-def listed(overrides: Sequence[str]) -> list[str]:
+def listed(overrides: Iterable[str]) -> list[str]:
     """`key.path=value` texts; a single one may be given without a list."""
     return [overrides] if isinstance(overrides, str) else list(overrides)

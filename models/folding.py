@@ -1,4 +1,4 @@
-"""BatchNorm folded into the convolution before it: one pass over each map less, for predictions on a CPU."""
+"""Models in eval mode, and BatchNorm folded into the convolution before it, a pass less on a CPU."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -99,9 +99,7 @@ def beside(source: str, path: Path, name: str) -> Path | None:
         return path.with_name(name) if path.with_name(name).is_file() else None
     try:
         return Path(hf_hub_download(source.removeprefix("hf:"), name))
-    except EntryNotFoundError:  # not published, or no network and not in the cache
-        return None
-    except NETWORK_ERRORS:
+    except NETWORK_ERRORS:  # not published, or no network and not in the cache
         return None
 
 

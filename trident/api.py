@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from engine.command import new_console
-from engine.options import listed, seconds_of
+from engine.options import seconds_of
 from engine.recipe import Recipe, RecipeError, find_recipe, load_recipe, load_stages
 from engine.reporting.callbacks import Callback
 from engine.scoring.confusion import Scores
@@ -54,7 +54,8 @@ def train(
         RunError: it failed, or one of several processes ended; the files that it saved are intact.
     """
     stages = _loaded(recipe, overrides, trains=continue_from is None)
-    source, console = Path(continue_from) if continue_from is not None else None, new_console(quiet)
+    source = Path(continue_from).expanduser() if continue_from is not None else None
+    console = new_console(quiet)
     with process_group(seconds_of(stages[0].train.timeout)) as process:
         if len(stages) == 1:
             return train_recipe(stages[0], process, console, resume, callbacks, source)
@@ -74,14 +75,13 @@ def evaluate(path: str | os.PathLike[str], overrides: Sequence[str] = (), split:
         ValueError: there is nothing to score at `path`, the data is not there, or an override is wrong.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trained, dataset, split = open_for_scoring(Path(path).expanduser(), listed(overrides), split, device)
+    trained, dataset, split = open_for_scoring(Path(path).expanduser(), overrides, split, device)
     protocol = EvaluationProtocol.of(trained.recipe.eval)
     return evaluate_trained(protocol, trained, dataset, split, device, trained.recipe.data.workers).scores
 
 
 def _loaded(recipe: RecipeOrPath, overrides: Sequence[str], trains: bool) -> list[Recipe]:
     """The recipe of each stage, or the only one."""
-    overrides = listed(overrides)
     if not isinstance(recipe, Recipe | str | os.PathLike):
         raise RecipeError(
             f"Expected a recipe file, the name of a shipped recipe or a trident.Recipe; got a "

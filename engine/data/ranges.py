@@ -100,9 +100,9 @@ def any_wide(images: Sequence[Path]) -> bool:
 
 
 def told_of_unused_range(overrides: Sequence[str], images: Sequence[Path]) -> list[str]:
-    """A sentence where data.range was typed, and these images have 8 bits."""
+    """A sentence where data.range was typed, and these images, if there are any, have 8 bits."""
     is_typed = any(text.startswith("data.range=") for text in overrides)
-    if not is_typed or any_wide(images):
+    if not is_typed or not images or any_wide(images):
         return []
     return ["data.range has no effect here: these images have 8 bits per channel, and it is for more."]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, create_model, field_validator
 
 from engine.data.options import Augment, Data
-from engine.options import Section, in_steps, key, mistake
+from engine.options import Section, in_steps, key, listed, mistake
 from engine.recipe.components import LOSS_SECTIONS, NAMED_BY, LossTerm, Ramp, outside_section, union_of
 from engine.recipe.contradictions import contradictions, of_the_rest, without_a_start
 from engine.recipe.errors import describe, paths_of
@@ -224,7 +224,7 @@ def load_recipe(
     Args:
         path: of the YAML file, or the name of a recipe that comes with Trident, such as "b2_adv". The files
             named by `base:` are relative to it, or come with Trident as well.
-        overrides: `key.path=value` each, the value in YAML; later ones win.
+        overrides: `key.path=value` each, the value in YAML; later ones win. A single one needs no list.
         imports: whether components from outside are imported, and their options checked. False is for the
             recipe of a finished run, which can be scored where its loss cannot be imported, such as one that
             was defined in a notebook.
@@ -233,7 +233,7 @@ def load_recipe(
     Raises:
         RecipeError: all that is wrong, each with key path, file and line.
     """
-    document = read_recipe(path, overrides, defaults=Recipe(name="default").model_dump())
+    document = read_recipe(path, listed(overrides), defaults=Recipe(name="default").model_dump())
     kind = _kind_for(document, imports)
     problems = document.problems
     wrong: set[Path] = set()
@@ -267,7 +267,7 @@ def load_stages(
 
     `load_recipe` says what is read and raised.
     """
-    overrides = list(overrides)
+    overrides = listed(overrides)
     choices = [
         [f"{CHOICE}{name}"] for name in stage_names(path, overrides, Recipe(name="default").model_dump())
     ]

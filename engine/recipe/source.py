@@ -292,7 +292,7 @@ def _missing(file: FilePath) -> str:
     shipped = shipped_recipes()
     near = near_path(file) if file.parent != FilePath() else ""
     close = difflib.get_close_matches(file.stem, own if near else [*own, *shipped], n=1)
-    hint = f"; did you mean {own.get(close[0], close[0])}?" if close else near or "."
+    hint = f"; did you mean {own.get(close[0], close[0])}?" if close else f".{near}"
     here = f" Recipes in {file.parent}: {', '.join(other.name for other in own.values())}." if own else ""
     return f"{text}{hint}{here} Recipes that come with Trident: {', '.join(shipped)}"
 

@@ -19,7 +19,6 @@ from engine.data.bands import RGB, Bands, band_names, ranges_of
 from engine.data.formats.bands import ValueRanges, image_pixels, single_range
 from engine.data.formats.images import upright_rgb
 from engine.data.sample import UnreadableSample
-from engine.options import listed
 from engine.scoring.disagreement import Disagreement, disagreement
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
@@ -136,7 +135,7 @@ def open_segmenter(
         UseError: see `Segmenter`.
     """
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    trained = open_trained(Path(path).expanduser(), chosen, step, listed(overrides))
+    trained = open_trained(Path(path).expanduser(), chosen, step, overrides)
     return Segmenter(trained, EvaluationProtocol.of(trained.recipe.eval))
 
 
@@ -146,9 +145,10 @@ def pixels_of(image: Picture, value_range: ValueRanges | None = None, bands: Ban
     Raises as `Segmenter.predict` does.
     """
     if isinstance(image, str | Path):
-        if not Path(image).exists():
+        path = Path(image).expanduser()
+        if not path.exists():
             raise UnreadableSample(f"{image}: no such file.{near_path(image)}")
-        return torch.from_numpy(image_pixels(Path(image), value_range, bands)[0])
+        return torch.from_numpy(image_pixels(path, value_range, bands)[0])
     if isinstance(image, Image.Image):
         if bands is None:
             image = upright_rgb(image, value_range=single_range(value_range))[0]

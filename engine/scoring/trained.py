@@ -14,6 +14,7 @@ from torch import nn
 from engine.data.bands import RGB, band_names, model_inputs, ranges_of
 from engine.data.options import Data
 from engine.data.sample import Dataset, Palette
+from engine.options import listed
 from engine.recipe import Recipe, load_recipe
 from engine.run_folder import (
     DataIdentity,
@@ -83,6 +84,7 @@ def open_trained(
             override would change what was trained.
         RecipeError: an override is not valid.
     """
+    overrides = listed(overrides)
     require_trained_alike(overrides)
     if EnsembleFolder(path).manifest.is_file():
         if step is not None:

@@ -77,11 +77,15 @@ def conclude(run: RunFolder, session: Session, manifest: Manifest, console: Cons
     if len(manifest.tail) > 1:
         methods = "lawa,swa,ema_post_hoc" if manifest.tail[-1].averages else "lawa,swa"
         console.print(
-            f"{'latest':<12} {run.tail}: trident ensemble {shlex.quote(str(run.path))} --method {methods}"
+            f"{'latest':<12} {run.tail}: trident ensemble {shlex.quote(str(run.path))} --method {methods}",
+            markup=False,
+            soft_wrap=True,
         )
     if any(run.path.glob("events.out.tfevents.*")):
         console.print(
-            f"{'TensorBoard':<12} tensorboard --logdir {shlex.quote(str(run.path))}", soft_wrap=True
+            f"{'TensorBoard':<12} tensorboard --logdir {shlex.quote(str(run.path))}",
+            markup=False,
+            soft_wrap=True,
         )
     return scores
 

@@ -59,7 +59,7 @@ def follows(named: str | None, runs: Collection[Path], folders: Sequence[str] = 
     """
     if not named:
         return None
-    path = Path(named).expanduser().resolve()
+    path = Path(named).resolve()
     for run in reversed([*runs]):
         if path in (run, run.parent) or any(run / folder in path.parents for folder in folders):
             return run

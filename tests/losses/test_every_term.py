@@ -23,6 +23,7 @@ TERMS: dict[str, list[dict[str, Any]]] = {
     "dice": [{"name": "dice"}],
     "dice per image": [{"name": "dice", "per_image": True}],
     "focal": [{"name": "focal"}],
+    "focal without gamma": [{"name": "focal", "gamma": 0.0}],
     "focal weighted": [{"name": "focal", "gamma": 0.5, "class_weights": WEIGHTS}],
     "lovasz": [{"name": "lovasz"}],
     "lovasz per image": [{"name": "lovasz", "per_image": True}],

@@ -42,7 +42,7 @@ def meaning(values: Values, base: Path, *others: Path) -> Meant:
     classes = {item if isinstance(item, str) else item["name"] for item in meant["classes"]}
     named = {*table.names, *table.colours.values()}
     if table.file and not classes & named:
-        line += f"; {table.file} has {quantity(len(named), 'name')}, which do not fit: --classes names them"
+        line += f"; {table.file} has {quantity(len(named), 'name')}, which do not fit"
     return meant, line
 
 
