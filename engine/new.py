@@ -121,7 +121,7 @@ def _from_folder(arguments: argparse.Namespace, out: Path) -> int:
         blanks = " ".join(f"<name {id}>" for id in range(len(names)))
         console.print(
             f"No names that fit the classes were found: they are called {', '.join(names)}. Write their "
-            f"names into data.classes of {out}; or remove it, and add them to this command: --classes {blanks}",
+            f"names into data.classes of {out}; or remove it, and add to this command: --classes {blanks}",
             markup=False,
         )
     recipe = load_recipe(out)
