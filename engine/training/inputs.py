@@ -17,7 +17,7 @@ from engine.data.normalisation import with_normalisation
 from engine.data.ranges import with_range
 from engine.data.resident import require_device
 from engine.data.sample import DataError, Dataset, UnreadableSample
-from engine.data.sets import scored_further
+from engine.data.sets import naming_set, scored_further
 from engine.data.unlabelled import num_unlabelled, open_unlabelled
 from engine.recipe import Recipe, RecipeError
 from engine.scoring.trained import Trained
@@ -59,14 +59,20 @@ def open_inputs(recipe: Recipe, process: Process) -> Inputs:
     data = with_normalisation(with_range(recipe.data, train), train)
     val = open_split(data, data.val)
     select = open_split(data, data.select) if data.select else val
+    further = {name: open_split(data, split) for name, split in scored_further(data).items()}
     for split, dataset in {data.val: val, data.evaluated_on: select}.items():
-        _require_labels(dataset, split)
+        _require_labels(dataset, split, "name another split with data.val or data.select")
+    for place, one in enumerate(data.also):
+        if one.val is not None:
+            with naming_set(one.name, place):
+                remedy = f"name another split with data.val, or other classes in data.also.{place}.map"
+                _require_labels(further[one.name], one.val, remedy)
     return Inputs(
         recipe=recipe.model_copy(update={"data": data}),
         train=train,
         val=val,
         select=select,
-        further={name: open_split(data, split) for name, split in scored_further(data).items()},
+        further=further,
         unlabelled=open_unlabelled(data) if data.unlabelled else None,
         teacher=open_teacher(recipe.distill, train, process.device) if recipe.distill else None,
     )
@@ -90,7 +96,7 @@ def new_model(recipe: Recipe, train: Dataset, process: Process) -> tuple[nn.Modu
     return model, frozen
 
 
-def _require_labels(dataset: Dataset, split: str) -> None:
+def _require_labels(dataset: Dataset, split: str, remedy: str) -> None:
     """Raises DataError where no pixel of a split can be scored. Mostly it reads a single mask."""
     for index in range(len(dataset)):
         try:
@@ -101,8 +107,7 @@ def _require_labels(dataset: Dataset, split: str) -> None:
             return
     raise DataError(
         f"Split {split!r} has no labelled pixel: all its masks are void ({dataset.ignore_index}), so nothing "
-        "can be scored, and no checkpoint would be kept. Label them, or name another split with data.val or "
-        "data.select."
+        f"can be scored, and no checkpoint would be kept. Label them, or {remedy}."
     )
 
 

@@ -96,7 +96,7 @@ class Validation:
         wait_for_all(process)
         sum_in_place(process, [*tally.tensors(), curves.counts])
         scores, log_loss = tally.scores(data.class_names), tally.mean_log_loss()
-        is_further = data is not self.dataset  # its class map may leave no labelled pixel
+        is_further = data is not self.dataset  # of which all images may have been skipped
         if not math.isfinite(log_loss) and not (is_further and not scores.num_pixels):
             raise diverged(step)  # an update with a finite loss can still break the weights
         return Evaluation(scores, log_loss, curves=curves)
