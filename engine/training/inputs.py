@@ -98,17 +98,20 @@ def new_model(recipe: Recipe, train: Dataset, process: Process) -> tuple[nn.Modu
 
 def _require_labels(dataset: Dataset, split: str, remedy: str) -> None:
     """Raises DataError where no pixel of a split can be scored. Mostly it reads a single mask."""
+    has_masks = False
     for index in range(len(dataset)):
         try:
             labels = dataset.labels(index)
         except UnreadableSample:  # reported, or skipped, when the image is read
-            return
+            continue
+        has_masks = True
         if (labels != dataset.ignore_index).any():
             return
-    raise DataError(
-        f"Split {split!r} has no labelled pixel: all its masks are void ({dataset.ignore_index}), so nothing "
-        f"can be scored, and no checkpoint would be kept. Label them, or {remedy}."
-    )
+    if has_masks:
+        raise DataError(
+            f"Split {split!r} has no labelled pixel: all its readable masks are void "
+            f"({dataset.ignore_index}), so nothing can be scored. Label them, or {remedy}."
+        )
 
 
 def _require_even_shares(recipe: Recipe, process: Process) -> None:

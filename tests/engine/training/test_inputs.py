@@ -37,3 +37,25 @@ def test_a_further_set_whose_scored_masks_are_void_is_refused_by_its_own_keys(
     with pytest.raises(DataError, match=r"^set lorries: Split 'val' has no .*data\.also\.1\.val"):
         opened(recipe)
     assert opened(recipe, "data.also.1.val=train").further.keys() == {"coco", "lorries"}
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_an_unreadable_mask_does_not_end_the_search_for_a_label(
+    recipe: Path, tmp_path: Path, on_error: str
+) -> None:
+    """The first mask is damaged, and the others are void until the last one has a label."""
+    damaged, *others, last = sorted(
+        tmp_path / f"voc/SegmentationClass/{id:06d}.png" for id in (100, 101, 102)
+    )
+    labelled = last.read_bytes()
+    damaged.write_bytes(labelled[:60])
+    for path in (*others, last):
+        save(path, np.full((SIDE, SIDE), 255, np.uint8))
+    with pytest.raises(DataError, match="'val' has no labelled pixel") as caught:
+        opened(recipe, f"data.on_error={on_error}", "data.select=train")
+    assert "checkpoint" not in str(caught.value)  # they are chosen on data.select
+    last.write_bytes(labelled)
+    assert len(opened(recipe, f"data.on_error={on_error}").val) == 3
+    for path in (*others, last):
+        path.write_bytes(labelled[:60])
+    assert len(opened(recipe, f"data.on_error={on_error}").val) == 3  # reported where they are read
