@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.doctor.division import moved, share_key
+from engine.data.doctor.division import share_key, with_all_classes
 from engine.data.doctor.findings import HURTS, NOTE, DataFinding, finding
 from engine.data.doctor.meaning import Meaning
 from engine.data.doctor.scan import Facts
@@ -62,29 +62,31 @@ def presence(facts: Facts, counts: CountsBySplit) -> Iterator[DataFinding]:
     scored = [s for s in facts.listing.scored if s in counts.pixels and s != train]
     in_scored = np.any([counts.pixels[split] > 0 for split in scored], axis=0) if scored else in_train
     where = " and ".join(scored)
+    by_share = None
+    if (in_scored != in_train).any():
+        by_share = _by_share(facts, counts, np.flatnonzero(in_scored | in_train))
     if (unseen := in_scored & ~in_train).any():
         found = _names_of(names, unseen)
-        samples = [_masks_with(facts, counts, int(c), scored) for c in np.flatnonzero(unseen)]
+        files = [i for c in np.flatnonzero(unseen) for i in _masks_with(facts, counts, int(c), scored)]
         by_hand = f"Move images with them from {where} to {train}, or take those images out of {where}."
         yield finding(
             "never_trained",
             HURTS,
             f"{_counted(found)}: in {where}, but in no mask of {train}",
             "The model never sees these classes; their IoU is 0 and lowers the mean.",
-            _moved(facts, samples, to_val=False) or by_hand,
-            [file for own in samples for file in facts.listing.names(own)],
+            by_share or by_hand,
+            facts.listing.names(files),
             found,
         )
     unscored = in_train & ~in_scored
     if found := _names_of(names, unscored):
-        samples = [_masks_with(facts, counts, int(c), [train]) for c in np.flatnonzero(unscored)]
         by_hand = f"Move some images with them from {train} to {where}."
         yield finding(
             "never_scored",
             NOTE,
             f"{_counted(found)}: in {train}, but in no mask of {where}",
             f"The model learns them, but {where} {'do' if len(scored) > 1 else 'does'} not measure how well.",
-            _moved(facts, samples, to_val=True) or by_hand,
+            by_share or by_hand,
             classes=found,
         )
     if in_train.sum() == 1 < len(names):
@@ -190,10 +192,11 @@ def _masks_with(
     return np.unique(facts.entries["file"][own & (counts.labels == class_id)])
 
 
-def _moved(facts: Facts, samples: Sequence[NDArray[np.int64]], to_val: bool) -> str | None:
+def _by_share(facts: Facts, counts: CountsBySplit, classes: NDArray[np.int64]) -> str | None:
     listing = facts.listing
-    ids = [sample.id for sample in listing.samples]
-    return moved(listing.section, ids, [[ids[i] for i in own] for own in samples], to_val)
+    ids, splits = [sample.id for sample in listing.samples], [*counts.pixels]
+    wanted = ([ids[i] for i in _masks_with(facts, counts, int(c), splits)] for c in classes)
+    return with_all_classes(listing.section, ids, wanted)
 
 
 def _names_of(names: Sequence[str], which: NDArray[np.bool_]) -> list[str]:

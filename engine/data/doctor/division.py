@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from engine.data.formats import OF_POLYGONS
-from engine.data.formats.share import share_that_moves
+from engine.data.formats.share import shares_with_all
 
 LARGEST = 0.5  # share for val that is suggested
 
@@ -31,18 +31,19 @@ def by_hand(section: Any) -> str:
     return f"divide the images by lists or folders of your own (docs/data.md), with {share_key(section)}=null"
 
 
-def moved(section: Any, ids: Sequence[str], wanted: Iterable[Sequence[str]], to_val: bool) -> str | None:
-    """A recipe line with which a share puts an image of each group on the other side; None without a share.
+def with_all_classes(section: Any, ids: Sequence[str], wanted: Iterable[Sequence[str]]) -> str | None:
+    """A recipe line with which a share puts images with each class into both splits; None without a share.
 
     Args:
         ids: of both splits.
-        wanted: the ids of each group, such as the images with one class.
+        wanted: the ids of the images with each class.
     """
     key = share_key(section)
     if key is None:
         return None
     options = section.polygons if ".polygons." in key else section.folder
-    share = share_that_moves(ids, wanted, to_val, options.group)
-    if share is None or share > LARGEST:
+    shares = [share for share in shares_with_all(ids, wanted, options.group) if share <= LARGEST]
+    if not shares:
         return f"Add images with them, or {by_hand(section)}."
-    return f"{key}={share} puts images with them into {section.val if to_val else section.train}."
+    nearest = min(shares, key=lambda share: abs(share - options.val_share))
+    return f"{key}={nearest} puts images with each class into both {section.train} and {section.val}."

@@ -1,8 +1,9 @@
 """Two splits of one folder: `val_share` of the images, by a hash of their ids, are for data.val."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from engine.data.formats.files import Pair
@@ -105,23 +106,23 @@ def fitting_share(ids: Sequence[str], group: str | None) -> float | None:
     return _between(hashes[last - 1], hashes[last])
 
 
-def share_that_moves(
-    ids: Sequence[str], wanted: Iterable[Sequence[str]], to_val: bool, group: str | None
-) -> float | None:
-    """The share nearest to the present one with which an id of each group is for val, or else is not.
+def shares_with_all(
+    ids: Sequence[str], wanted: Iterable[Sequence[str]], group: str | None
+) -> Iterator[float]:
+    """Shares with which some ids of each kind are for val, and others are not; the smallest one first.
 
     Args:
         ids: of both splits.
-        wanted: the ids of each group; at present none of them is on that side.
+        wanted: the ids of each kind.
 
-    Returns:
-        None where a split would be empty.
+    Yields:
+        One for each number of ids for val; none where the ids of a kind cannot be divided.
     """
-    of_groups = [[_hash(id, group) for id in own] for own in wanted]
-    hashes = sorted({_hash(id, group) for id in ids})
-    highest = max(map(min, of_groups)) if to_val else min(map(max, of_groups))
-    place = hashes.index(highest) + to_val  # of the first hash that is not for val
-    return _between(hashes[place - 1], hashes[place]) if 0 < place < len(hashes) else None
+    of_kinds = [[_hash(id, group) for id in own] for own in wanted]
+    low, high = max(map(min, of_kinds)), min(map(max, of_kinds))
+    for last, following in pairwise(sorted({_hash(id, group) for id in ids})):
+        if low <= last and following <= high:
+            yield _between(last, following)
 
 
 def _between(low: int, high: int) -> float:

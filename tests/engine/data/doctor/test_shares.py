@@ -14,8 +14,9 @@ from engine.data.formats.share import in_val
 from engine.data.options import Data
 
 IDS = [f"{number:02}" for number in range(24)]
-VAL = [id for id in IDS if in_val(id, 0.3)]
-TRAIN = [id for id in IDS if not in_val(id, 0.3)]
+BY_SHARE = sorted(IDS, key=lambda id: sum(not in_val(id, share / 1000) for share in range(1000)))
+VAL = [id for id in BY_SHARE if in_val(id, 0.3)]  # the last one leaves val first as the share falls
+TRAIN = [id for id in BY_SHARE if not in_val(id, 0.3)]
 RNG = np.random.default_rng(0)
 
 
@@ -38,23 +39,40 @@ def findings(root: Path, folder: dict | None = None, **more) -> dict[str, DataFi
     return {one.check: one for one in report.findings}
 
 
-@pytest.mark.parametrize(("check", "only"), [("never_trained", VAL), ("never_scored", TRAIN)])
-def test_the_share_that_is_named_puts_an_image_of_each_class_on_the_other_side(
-    tmp_path: Path, check: str, only: list[str]
-) -> None:
-    draw(tmp_path, {id: [0, 1, 2] for id in only[:4]})
-    remedy = findings(tmp_path)[check].remedy
+def require_the_share_has_all(root: Path, remedy: str) -> None:
     [share] = re.findall(r"data\.folder\.val_share=(0\.\d+) puts", remedy)
-    after = findings(tmp_path, {"val_share": float(share)})
-    assert check not in after and "split" not in after
+    after = findings(root, {"val_share": float(share)})
+    assert not {"never_trained", "never_scored", "split"} & after.keys()
 
 
-def test_a_share_that_would_leave_val_empty_is_not_named(tmp_path: Path) -> None:
-    """The only image with the class is the last one that leaves val as the share falls."""
-    last = max(VAL, key=lambda id: sum(in_val(id, share / 1000) for share in range(1000)))
-    draw(tmp_path, {last: [0, 1, 2]})
-    remedy = findings(tmp_path)["never_trained"].remedy
-    assert "Add images with them" in remedy and "data.folder.val_share=null" in remedy
+@pytest.mark.parametrize("number", range(1, 5))
+@pytest.mark.parametrize(("check", "only"), [("never_trained", VAL), ("never_scored", TRAIN)])
+def test_the_share_that_is_named_puts_images_of_each_class_on_both_sides(
+    tmp_path: Path, check: str, only: list[str], number: int
+) -> None:
+    draw(tmp_path, {id: [0, 1, 2] for id in only[:number]})
+    remedy = findings(tmp_path)[check].remedy
+    if number > 1:
+        require_the_share_has_all(tmp_path, remedy)
+    else:  # a single image is always on one side
+        assert "Add images with them" in remedy and "data.folder.val_share=null" in remedy
+
+
+@pytest.mark.parametrize(
+    ("of_b", "checks"),
+    [
+        (TRAIN[:2], {"never_trained", "never_scored"}),
+        ([VAL[-1], TRAIN[0]], {"never_trained"}),  # a smaller share, for class a, takes b from val
+    ],
+)
+def test_no_share_is_named_that_takes_another_class_from_a_split(
+    tmp_path: Path, of_b: list[str], checks: set[str]
+) -> None:
+    draw(tmp_path, {id: [0] for id in IDS} | {id: [0, 1] for id in VAL[:2]} | {id: [0, 2] for id in of_b})
+    found = findings(tmp_path)
+    assert {"never_trained", "never_scored"} & found.keys() == checks
+    for check in checks:
+        assert "Add images with them" in found[check].remedy and "val_share=0" not in found[check].remedy
 
 
 def test_no_remedy_speaks_of_lists_or_of_a_further_split(tmp_path: Path) -> None:
