@@ -218,7 +218,8 @@ def _trained(arguments: argparse.Namespace, lists: list[str], console: "Console"
     require_folder(out, "--out")
     wish = wish_of(arguments.folds, lists, arguments.group) if has_folds else None
     recipes, folds = load_recipes([recipe_file(name) for name in arguments.what], arguments.set), None
-    require_alike(recipes, opens_data=not (arguments.cluster or has_folds))
+    is_to_train = not (has_folds or all(cell.run.is_finished for cell in cells_of(recipes, seeds, out)))
+    require_alike(recipes, opens_data=is_to_train and not arguments.cluster)
     if wish:
         recipes, folds = folds_of(recipes, wish, out, counted(console, "counting labels"))
         console.print(*folds.notes, sep="\n", markup=False)

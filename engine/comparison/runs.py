@@ -22,6 +22,12 @@ from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.run import Run
 from engine.wording import quantity
 
+# Keys of `data` that change neither the images nor the labels of data.val.
+WITHOUT_EFFECT_ON_VAL = (
+    *("name", "weight", "also", "select", "unlabelled", "sampler", "normalisation"),
+    *("resident", "workers", "doctor", "on_error"),
+)
+
 
 @dataclass(frozen=True)
 class ScoredRun:
@@ -188,7 +194,7 @@ def require_alike(recipes: Sequence[Recipe], *, opens_data: bool) -> None:
     """Raises CompareError where the runs of recipes, once trained, could not be compared.
 
     Args:
-        opens_data: whether the data is here, and its val images and classes are compared as well.
+        opens_data: whether val images and classes are compared as well; else the data need not be here.
     """
     first = recipes[0]
     for recipe in recipes[1:]:
@@ -203,7 +209,7 @@ def _why_never(one: Recipe, other: Recipe, opens_data: bool) -> str | None:
             f"{key} {card}, not {cards[0][key]}" for key, card in cards[1].items() if card != cards[0][key]
         ]
         return f"it is scored in another way ({'; '.join(differing)}). Give both the same eval section."
-    if one.data == other.data or not opens_data:
+    if not opens_data or not _val_may_differ(one, other):
         return None
     first, second = (open_split(recipe.data, recipe.data.val) for recipe in (one, other))
     if first.class_names != second.class_names:
@@ -211,6 +217,14 @@ def _why_never(one: Recipe, other: Recipe, opens_data: bool) -> str | None:
     if others := sorted({*first.ids} ^ {*second.ids}):
         return f"{quantity(len(others), 'val image')} of one of them only: {first_few(others)}."
     return None
+
+
+def _val_may_differ(one: Recipe, other: Recipe) -> bool:
+    return any(
+        getattr(one.data, key) != getattr(other.data, key)
+        for key in type(one.data).model_fields
+        if key not in WITHOUT_EFFECT_ON_VAL
+    )
 
 
 def require_comparable(methods: Sequence[Method]) -> None:

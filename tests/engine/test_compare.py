@@ -11,7 +11,11 @@ import pytest
 from PIL import Image
 
 from engine.compare import main
+from engine.comparison import runs
 from engine.comparison.grid import Cell, CompareError, cells_of, load_recipes, prepare
+from engine.comparison.runs import require_alike
+from engine.data import DataError
+from engine.data.options import Data
 from engine.ensemble import main as ensemble_main
 from engine.evaluate import main as evaluate_main
 from engine.run import main as run_main
@@ -237,3 +241,21 @@ def test_recipes_that_cannot_be_compared_are_not_trained(
     assert main(["first.yaml", "other.yaml", "--out", "new", *settings]) == 2
     assert f"other cannot be compared with first: {reason}" in capsys.readouterr().err
     assert not Path("new").exists()
+
+
+def test_data_is_opened_only_where_a_run_is_missing_and_val_may_differ(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def gone(data: Data, split: str) -> None:
+        raise DataError(f"{split} is gone")
+
+    monkeypatch.setattr(runs, "open_split", gone)
+    Path("sampled.yaml").write_text("base: plain.yaml\nname: sampled\ndata: {sampler: uniform, workers: 0}\n")
+    require_alike(load_recipes(["plain.yaml", "sampled.yaml"], []), opens_data=True)
+    Path("fewer.yaml").write_text("base: plain.yaml\nname: fewer\ndata: {synthetic: {train_samples: 5}}\n")
+    command = ["plain.yaml", "fewer.yaml", "--seeds", "1", "--out", "new"]
+    assert main(command) == 2
+    assert "val is gone" in capsys.readouterr().err and not Path("new").exists()
+    monkeypatch.setattr(RunFolder, "is_finished", True)
+    main(command)
+    assert "is gone" not in capsys.readouterr().err
