@@ -12,7 +12,7 @@ from engine.data import DataError
 from engine.data.doctor import DataReport, Listing, report_on
 from engine.data.doctor.copies import trained_and_scored
 from engine.data.doctor.findings import NOTE, SPOILS
-from engine.data.doctor.several import list_sets, report_on_sets
+from engine.data.doctor.several import list_sets, naming_sets, report_on_sets
 from engine.data.sets import sets_of
 from engine.recipe import Recipe
 from engine.reporting.console import counted
@@ -29,10 +29,17 @@ def check_data(recipe: Recipe, process: Process, console: Console) -> DataReport
     Raises:
         DataError: on every rank, if the data would spoil the training.
     """
-    sets = sets_of(recipe.data).values()
-    if recipe.data.doctor == "off" or all(one.format == "synthetic" for one in sets):
-        scored = [(one, split) for one in sets for split in {one.val, one.select} if split == one.train]
-        print_findings(console, [trained_and_scored(one, split) for one, split in scored if split])
+    sets = sets_of(recipe.data)
+    if recipe.data.doctor == "off" or all(one.format == "synthetic" for one in sets.values()):
+        found = {
+            name: [
+                trained_and_scored(one, split)
+                for split in {one.val, one.select} - {None}
+                if split == one.train
+            ]
+            for name, one in sets.items()
+        }
+        print_findings(console, naming_sets(found))
         return None
     report, problem = None, ""
     if process.is_main:

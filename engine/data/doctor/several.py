@@ -1,6 +1,6 @@
 """The doctor on a recipe with several sets: each is examined alone, and then what they share."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -42,11 +42,7 @@ def report_on_sets(section: Any, reports: Mapping[str, DataReport]) -> DataRepor
         section: a recipe's `data`.
         reports: by set, each of which could be opened.
     """
-    findings = [
-        replace(found, what=f"set {name}: {found.what}", remedy=in_set(found.remedy, name, place))
-        for place, (name, report) in _with_places(reports)
-        for found in report.findings
-    ]
+    findings = naming_sets({name: report.findings for name, report in reports.items()})
     findings += _shared_between(section)
     findings.sort(key=lambda found: SEVERITIES.index(found.severity))
     num_samples = {
@@ -73,6 +69,17 @@ def report_on_sets(section: Any, reports: Mapping[str, DataReport]) -> DataRepor
         all(report.readable for report in reports.values()),
         sum(report.num_unlabelled for report in reports.values()),
     )
+
+
+def naming_sets(findings: Mapping[str, Sequence[DataFinding]]) -> list[DataFinding]:
+    """Those of all sets of a recipe, by set; where there are several, they name theirs, and its keys."""
+    if len(findings) == 1:
+        return [found for of_set in findings.values() for found in of_set]
+    return [
+        replace(found, what=f"set {name}: {found.what}", remedy=in_set(found.remedy, name, place))
+        for place, (name, of_set) in _with_places(findings)
+        for found in of_set
+    ]
 
 
 def _shared_between(section: Any) -> Iterator[DataFinding]:

@@ -20,6 +20,7 @@ from engine.run_folder import RunFolder
 from engine.training import checkup
 from engine.training.checkup import check_data
 from engine.training.distributed import Process
+from tests.drawn_sets import three_sets
 
 ROOT = Path(__file__).parents[3]
 RECIPE = str(ROOT / "recipes/demo.yaml")
@@ -168,6 +169,18 @@ def test_a_split_with_two_uses_is_named_where_the_data_is_not_examined(
         console = Console(file=io.StringIO(), width=300)
         check_data(load_recipe(recipe, [*more]), ALONE, console)
         assert not console.file.getvalue()
+
+
+def test_a_split_with_two_uses_is_named_by_its_set_where_there_are_several(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(three_sets(tmp_path) + "model: {arch: segformer, variant: b0, from_scratch: true}\n")
+    recipe = load_recipe(path, ["data.doctor=off", "data.also.1.val=train"])
+    console = Console(file=io.StringIO(), width=300)
+    check_data(recipe, ALONE, console)
+    printed = console.file.getvalue()
+    assert "set lorries: train is both trained on and scored" in printed
+    assert "data.also.1.val=<a split" in printed and "data.val" not in printed
+    assert printed.count("is both trained") == 1
 
 
 def test_a_broken_link_is_reported_as_damage(voc_folder, values) -> None:
