@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from engine.data import DataError, open_split
 from engine.data.doctor import DataReport, Listing, list_samples_of
+from engine.data.doctor.division import share_key
 from engine.data.doctor.findings import HURTS, NOTE, SEVERITIES, DataFinding, finding
 from engine.data.overlap import shared_images
 from engine.data.sample import Dataset
@@ -97,7 +98,8 @@ def _shared_between(section: Any) -> Iterator[DataFinding]:
                     _also_in(dataset, ids, f"{name}/{split}", f"{other}/{sets[other].train}"),
                     "The model has seen these pixels with their labels: "
                     f"the score on {name}/{split} is too high.",
-                    f"Take them out of the list of {other}/{sets[other].train}, or of {name}/{split}.",
+                    f"Take them out of {_holder(sets[other], sets[other].train)}, or out of "
+                    f"{_holder(sets[name], split)}.",
                     sorted(ids),
                 )
     names = [*trained]
@@ -112,6 +114,13 @@ def _shared_between(section: Any) -> Iterator[DataFinding]:
                     f"Keep them in one of the sets {earlier} and {name}.",
                     sorted(ids),
                 )
+
+
+def _holder(one: Any, split: str) -> str:
+    """What images are taken out of so that they are no longer in a split of a set."""
+    if share_key(one):
+        return f"the folder of set {one.name}, with their masks"
+    return f"the list of {one.name}/{split}"
 
 
 def _with_places(of_sets: Mapping[str, Value]) -> Iterator[tuple[int | None, tuple[str, Value]]]:

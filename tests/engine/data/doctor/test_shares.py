@@ -10,6 +10,7 @@ from PIL import Image
 
 from engine.data.doctor import examine, list_samples_of
 from engine.data.doctor.findings import DataFinding
+from engine.data.doctor.several import list_sets, report_on_sets
 from engine.data.formats.share import in_val
 from engine.data.options import Data
 
@@ -20,11 +21,11 @@ TRAIN = [id for id in BY_SHARE if not in_val(id, 0.3)]
 RNG = np.random.default_rng(0)
 
 
-def draw(root: Path, labels: dict[str, list[int]]) -> None:
+def draw(root: Path, labels: dict[str, list[int]], ids: list[str] = IDS) -> None:
     """Photos that all differ, and masks of the labels that are given by id, in stripes."""
     for kind in ("images", "masks"):
         (root / kind).mkdir()
-    for id in IDS:
+    for id in ids:
         Image.fromarray(RNG.integers(0, 256, (48, 48, 3), np.uint8)).save(root / f"images/{id}.png")
         stripes = np.resize(labels.get(id, [0, 1]), 8).astype(np.uint8).repeat(6)
         Image.fromarray(np.tile(stripes, (48, 1))).save(root / f"masks/{id}.png")
@@ -86,3 +87,30 @@ def test_no_remedy_speaks_of_lists_or_of_a_further_split(tmp_path: Path) -> None
     assert "out of the folder" in found["all_void"].remedy and "chance" in found["class_shares"].remedy
     assert found["class_shares"].remedy.count("or keep it") == 1
     assert findings(tmp_path, select="train")["leak"].remedy == "data.select=null"
+
+
+@pytest.mark.parametrize(
+    ("val_share", "remedy"),
+    [
+        (0.3, "Take them out of the folder of set more, with their masks, or out of the list of first/val."),
+        (None, "Take them out of the list of more/train, or out of the list of first/val."),
+    ],
+)
+def test_an_image_of_two_sets_is_taken_out_of_what_divides_each(
+    tmp_path: Path, val_share: float | None, remedy: str
+) -> None:
+    for split, id in (("train", VAL[0]), ("val", TRAIN[0])):
+        (tmp_path / "first" / split).mkdir(parents=True)
+        draw(tmp_path / "first" / split, {}, [id])
+    more = tmp_path / "more" / ("" if val_share else "train")
+    more.mkdir(parents=True)
+    draw(more, {})
+    shutil.copy(tmp_path / f"first/val/images/{TRAIN[0]}.png", more / f"images/{TRAIN[0]}.png")
+    of_both = {"format": "folder", "classes": ["ground", "a", "b"], "train": "train"}
+    further = {**of_both, "root": str(tmp_path / "more"), "folder": {"val_share": val_share}}
+    further["val"] = "val" if val_share else None
+    data = Data.model_validate({**of_both, "root": str(tmp_path / "first"), "also": [further]})
+    listings = list_sets(data).items()
+    reports = {name: examine(listing, lambda done, total: None).report for name, listing in listings}
+    [leak] = [found for found in report_on_sets(data, reports).findings if found.check == "leak"]
+    assert leak.remedy == remedy
