@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from engine.comparison.grid import CompareError
 from engine.data import open_split
-from engine.data.sample import DataError, first_few
+from engine.data.ranges import with_range
+from engine.data.sample import DataError, Dataset, first_few
 from engine.recipe import Recipe
 from engine.recipe.differences import MADE_FROM_IMAGES, changes
 from engine.run_folder import Manifest
@@ -211,12 +212,24 @@ def _why_never(one: Recipe, other: Recipe, opens_data: bool) -> str | None:
         return f"it is scored in another way ({'; '.join(differing)}). Give both the same eval section."
     if not opens_data or not _val_may_differ(one, other):
         return None
-    first, second = (open_split(recipe.data, recipe.data.val) for recipe in (one, other))
+    first, second = map(_val_of, (one, other))
     if first.class_names != second.class_names:
         return f"its classes are {', '.join(second.class_names)}, not {', '.join(first.class_names)}."
     if others := sorted({*first.ids} ^ {*second.ids}):
         return f"{quantity(len(others), 'val image')} of one of them only: {first_few(others)}."
-    return None
+    return _other_fingerprint(first.fingerprint(), second.fingerprint())
+
+
+def _val_of(recipe: Recipe) -> Dataset:
+    """As its training opens it."""
+    train = open_split(recipe.data, recipe.data.train)
+    return open_split(with_range(recipe.data, train), recipe.data.val)
+
+
+def _other_fingerprint(one: str, other: str) -> str | None:
+    if one == other:
+        return None
+    return f"its val images or labels differ (fingerprint {other[:8]}, not {one[:8]})."
 
 
 def _val_may_differ(one: Recipe, other: Recipe) -> bool:
@@ -257,11 +270,8 @@ def _scored_otherwise(one: ScoredRun, other: ScoredRun) -> str | None:
 
 
 def _other_images(one: ScoredRun, other: ScoredRun) -> str | None:
-    if one.val_fingerprint != other.val_fingerprint:
-        return (
-            f"its val images or labels differ (fingerprint {other.val_fingerprint[:8]}, not "
-            f"{one.val_fingerprint[:8]})."
-        )
+    if reason := _other_fingerprint(one.val_fingerprint, other.val_fingerprint):
+        return reason
     if one.ids != other.ids:
         missing = sorted(set(one.ids) ^ set(other.ids))
         return (

@@ -18,6 +18,7 @@ from engine.data import DataError
 from engine.data.options import Data
 from engine.ensemble import main as ensemble_main
 from engine.evaluate import main as evaluate_main
+from engine.recipe import load_recipe
 from engine.run import main as run_main
 from engine.run_folder import RunFolder
 from tests.engine.tiny_run import RECIPE, TINY
@@ -243,6 +244,27 @@ def test_recipes_that_cannot_be_compared_are_not_trained(
     assert not Path("new").exists()
 
 
+def test_recipes_of_other_labels_by_the_same_names_are_not_trained(folder: Path) -> None:
+    for root, label in (("one", 0), ("copy", 0), ("other", 1)):
+        for split in ("train", "val"):
+            for kind, value in (("images", 0), ("masks", label)):
+                Path(root, split, kind).mkdir(parents=True)
+                Image.new("L", (8, 8), value).save(f"{root}/{split}/{kind}/1.png")
+
+    def alike(*values: str) -> None:
+        recipes = [
+            load_recipe("plain.yaml", [f"name={name}", *of_folder, *more], trains=True)
+            for name, more in (("first", ()), ("second", values))
+        ]
+        require_alike(recipes, opens_data=True)
+
+    of_folder = ["data.format=folder", "data.synthetic=null", "data.classes=[a, b]", "data.root=one"]
+    alike("data.root=copy", "data.resident=ram")
+    for values in ("data.root=other", "data.ids={0: 1, 1: 0}"):
+        with pytest.raises(CompareError, match="second cannot .* first: its val images or labels differ"):
+            alike(values)
+
+
 def test_data_is_opened_only_where_a_run_is_missing_and_val_may_differ(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -255,7 +277,7 @@ def test_data_is_opened_only_where_a_run_is_missing_and_val_may_differ(
     Path("fewer.yaml").write_text("base: plain.yaml\nname: fewer\ndata: {synthetic: {train_samples: 5}}\n")
     command = ["plain.yaml", "fewer.yaml", "--seeds", "1", "--out", "new"]
     assert main(command) == 2
-    assert "val is gone" in capsys.readouterr().err and not Path("new").exists()
+    assert "is gone" in capsys.readouterr().err and not Path("new").exists()
     monkeypatch.setattr(RunFolder, "is_finished", True)
     main(command)
     assert "is gone" not in capsys.readouterr().err
