@@ -155,20 +155,28 @@ def test_drawn_scenes_are_not_examined(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "remedy"), [("data.select=train", "data.select=null"), ("data.val=train", "data.val=<a split")]
+    ("is_drawn", "typed", "remedy"),
+    [
+        (True, "data.select=train", "data.select=null"),  # there are two splits only
+        (False, "data.select=train", "data.select=<a split of other images>"),
+        (True, "data.val=train", "data.val=<a split of other images>"),
+        (False, "data.val=train", "data.val=<a split of other images>"),
+    ],
 )
 def test_a_split_with_two_uses_is_named_where_the_data_is_not_examined(
-    values: list[str], typed: str, remedy: str
+    values: list[str], is_drawn: bool, typed: str, remedy: str
 ) -> None:
-    for recipe, more in ((RECIPE, ()), (ROOT / "recipes/b0_ce_dice.yaml", (*values, "data.doctor=off"))):
+    recipe, more = (
+        (RECIPE, []) if is_drawn else (ROOT / "recipes/b0_ce_dice.yaml", [*values, "data.doctor=off"])
+    )
+    printed = []
+    for overrides in ([*more, typed], more):
         console = Console(file=io.StringIO(), width=300)
-        assert check_data(load_recipe(recipe, [*more, typed]), ALONE, console) is None
-        printed = console.file.getvalue()
-        assert "train is both trained on and scored" in printed
-        assert remedy in printed or "data.select=<a split" in printed
-        console = Console(file=io.StringIO(), width=300)
-        check_data(load_recipe(recipe, [*more]), ALONE, console)
-        assert not console.file.getvalue()
+        assert check_data(load_recipe(recipe, overrides), ALONE, console) is None
+        printed.append(console.file.getvalue())
+    assert "train is both trained on and scored" in printed[0]
+    assert f"Remedy: {remedy}\n" in printed[0]
+    assert not printed[1]
 
 
 def test_a_split_with_two_uses_is_named_by_its_set_where_there_are_several(tmp_path: Path) -> None:
