@@ -13,10 +13,18 @@ LARGEST = 0.5  # share for val that is suggested
 def share_key(section: Any) -> str | None:
     """The key of a `data` section whose share divides one folder into train and val; None where lists or
     folders do."""
+    found = _divided_by(section)
+    return found[0] if found else None
+
+
+def _divided_by(section: Any) -> tuple[str, Any] | None:
+    """That key, and the options that it is one of."""
     name = "polygons" if section.format in OF_POLYGONS else "folder"
     options = getattr(section, name, None)
     is_read = name == "polygons" or section.format == "folder"  # other formats ignore the section
-    return f"data.{name}.val_share" if is_read and options and options.val_share is not None else None
+    if is_read and options and options.val_share is not None:
+        return f"data.{name}.val_share", options
+    return None
 
 
 def taken_out(section: Any) -> str:
@@ -38,10 +46,10 @@ def with_all_classes(section: Any, ids: Sequence[str], wanted: Iterable[Sequence
         ids: of both splits.
         wanted: the ids of the images with each class.
     """
-    key = share_key(section)
-    if key is None:
+    found = _divided_by(section)
+    if found is None:
         return None
-    options = section.polygons if ".polygons." in key else section.folder
+    key, options = found
     shares = [share for share in shares_with_all(ids, wanted, options.group) if share <= LARGEST]
     if not shares:
         return f"Add images with them, or {by_hand(section)}."

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from engine.data.doctor import examine, list_samples_of
+from engine.data.doctor.division import with_all_classes
 from engine.data.doctor.findings import DataFinding
 from engine.data.doctor.several import list_sets, report_on_sets
 from engine.data.formats.share import in_val
@@ -114,3 +115,13 @@ def test_an_image_of_two_sets_is_taken_out_of_what_divides_each(
     reports = {name: examine(listing, lambda done, total: None).report for name, listing in listings}
     [leak] = [found for found in report_on_sets(data, reports).findings if found.check == "leak"]
     assert leak.remedy == remedy
+
+
+def test_the_share_of_outlines_is_named_by_its_own_key() -> None:
+    polygons = {"val_share": 0.3}
+    data = Data.model_validate({"format": "labelme", "polygons": polygons, "classes": ["ground", "a"]})
+    remedy = with_all_classes(data, IDS, [IDS, VAL[:3]])
+    [share] = re.findall(r"^data\.polygons\.val_share=(0\.\d+) puts", remedy)
+    assert {in_val(id, float(share)) for id in VAL[:3]} == {True, False}
+    lists = data.model_copy(update={"polygons": None})
+    assert with_all_classes(lists, IDS, [IDS, VAL[:3]]) is None
