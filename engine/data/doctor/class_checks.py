@@ -139,7 +139,7 @@ def rare(facts: Facts, share: NDArray[np.float64]) -> Iterator[DataFinding]:
             HURTS,
             f"under {_percent(RARE_SHARE)} of the labelled pixels of {listing.train}: {listed}",
             "The loss is a mean over pixels, so these classes hardly affect it: learned late, or never.",
-            f"{sampling}augment.crop_on=rare, if the recipe does not have it yet, makes crops show them.",
+            f"{sampling}with augment.crop_on=rare, if the recipe does not have it yet, crops show them.",
             classes=rare_names,
         )
 

@@ -53,7 +53,7 @@ ELSEWHERE = {
     ),
     "tests/engine/test_diagnose.py::test_out_takes_the_findings_and_the_picture": ("   trident run …",),
     "tests/engine/data/doctor/test_class_checks.py::test_the_remedies_of_a_rare_class_are_keys_of_a_recipe": (
-        "data.sampler=rare draws", "augment.crop_on=rare, if the recipe", "data.classes=[those",
+        "data.sampler=rare draws", "with augment.crop_on=rare, if", "data.classes=[those",
     ),
     "tests/engine/test_run_nan.py::test_a_run_that_stops_prints_the_command_that_finds_the_sample_with_the_"
     "weights_of_that_update": ("The loss or a gradient was NaN", "The loss became NaN"),
