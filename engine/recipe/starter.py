@@ -92,7 +92,7 @@ def _are_photos(start: Start) -> bool:
 
 
 def _of_photos(crop: int, steps: int, batch: int) -> str:
-    """The sections of the shipped recipe."""
+    """The sections of the shipped recipe `PHOTOS`, with this crop, length and batch."""
     settings = parse_yaml(shipped_recipes()[PHOTOS].read_text(encoding="utf-8"), PHOTOS).values
     del settings["name"], settings["data"]
     settings["augment"]["crop"] = crop
