@@ -175,7 +175,7 @@ def run_command(
 
 
 def _at_home(value: Any) -> Any:
-    """An argument, with ~ expanded where it is a path or a list of paths: the shell leaves it in --out=~/x."""
+    """An argument, with ~ expanded where it is a path or a list of paths; a shell leaves it in --out=~/x."""
     if isinstance(value, list):
         return [_at_home(one) for one in value]
     return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
