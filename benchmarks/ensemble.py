@@ -20,7 +20,8 @@ from rich.console import Console
 
 from engine.benchmarks.measuring import environment, ratio
 from engine.data.batches import Batch
-from engine.data.formats.images import decode_image, decode_mask
+from engine.data.formats.bands import decode_mask
+from engine.data.formats.images import decode_image
 from engine.data.synthetic import SyntheticScenes
 from engine.reporting.console import counted
 from engine.run_folder import write_json

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.bands import Bands, require_bands
-from engine.data.formats.bands import ValueRanges, is_wide, read_bands
+from engine.data.formats.bands import is_wide, read_bands
 from engine.data.formats.files import FileDataset
-from engine.data.formats.images import TooLarge, ValueRange, nodata_of, wide_values
+from engine.data.formats.images import TooLarge, wide_values
+from engine.data.formats.tiff import nodata_of
+from engine.data.formats.value_range import ValueRange, ValueRanges
 from engine.data.sample import DataError, Dataset, UnreadableSample
 from engine.data.sets import SeveralSets, naming_set, sets_of
 

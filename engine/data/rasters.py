@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.bands import Bands, require_bands
-from engine.data.formats.bands import ARRAY, ValueRanges, as_bytes, image_pixels, open_array
-from engine.data.formats.images import REMEDY, TIFF_ENDINGS, is_plain_tiff, tiff_header
+from engine.data.formats.bands import ARRAY, image_pixels, open_array
+from engine.data.formats.images import REMEDY, TIFF_ENDINGS
+from engine.data.formats.tiff import is_plain_tiff, tiff_header
+from engine.data.formats.value_range import ValueRanges, as_bytes
 from engine.data.gdal import CACHE_BYTES, open_quietly, rasterio_module, reason, small_cache
 from engine.data.sample import DataError, UnreadableSample, require_regular
 from engine.wording import not_installed

@@ -16,8 +16,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from engine.data.bands import RGB, Bands, band_names, ranges_of
-from engine.data.formats.bands import ValueRanges, image_pixels, single_range
+from engine.data.formats.bands import image_pixels
 from engine.data.formats.images import upright_rgb
+from engine.data.formats.value_range import ValueRanges
 from engine.data.sample import UnreadableSample
 from engine.scoring.disagreement import Disagreement, disagreement
 from engine.scoring.predictor import Predictor
@@ -151,7 +152,7 @@ def pixels_of(image: Picture, value_range: ValueRanges | None = None, bands: Ban
         return torch.from_numpy(image_pixels(path, value_range, bands)[0])
     if isinstance(image, Image.Image):
         if bands is None:
-            image = upright_rgb(image, value_range=single_range(value_range))[0]
+            image = upright_rgb(image, value_range=value_range)[0]
         else:
             image = np.atleast_3d(np.asarray(ImageOps.exif_transpose(image)))
     if not isinstance(image, Tensor | np.ndarray):

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine.data.formats.images import decode_image, decode_mask, read_header
+from engine.data.formats.bands import decode_mask
+from engine.data.formats.images import decode_image, read_header
 from engine.data.formats.listing import ids_in_list
 from engine.data.formats.voc import open_voc
 from engine.data.packs.packed import require_whole

@@ -18,7 +18,8 @@ from engine.data.doctor.image_facts import THUMB_PX
 from engine.data.doctor.listing import Listed
 from engine.data.doctor.scan import Facts
 from engine.data.formats.files import FileDataset
-from engine.data.formats.images import ValueRange, decode_image
+from engine.data.formats.images import decode_image
+from engine.data.formats.value_range import ValueRange
 from engine.data.ranges import range_of
 from engine.data.sample import DataError
 from engine.wording import quantity, some_of

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.data.bands import Bands, require_bands, shown_bands
-from engine.data.formats.bands import as_bytes, image_header, read_bands
-from engine.data.formats.images import BROKEN, ValueRange, decode_image
+from engine.data.formats.bands import image_header, read_bands
+from engine.data.formats.images import BROKEN, decode_image
+from engine.data.formats.value_range import ValueRange, as_bytes
 from engine.data.gdal import NotInstalled
 from engine.data.ranges import range_of, span_of, value_spans
 from engine.data.sample import DataError, UnreadableSample

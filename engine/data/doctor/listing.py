@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from engine.data.bands import Bands, band_names, ranges_of
 from engine.data.formats.files import FileDataset
-from engine.data.formats.images import ValueRange
 from engine.data.formats.listing import IMAGE_ENDINGS
 from engine.data.formats.masks import MaskEncoding, SameIds
+from engine.data.formats.value_range import ValueRange
 from engine.data.sample import DataError, Dataset, Palette
 from engine.data.unlabelled import open_unlabelled
 

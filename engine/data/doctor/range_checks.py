@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.data.doctor.findings import HURTS, NOTE, DataFinding, finding
 from engine.data.doctor.scan import Facts
-from engine.data.formats.images import ValueRange
+from engine.data.formats.value_range import ValueRange
 from engine.data.ranges import probed, range_of
 from engine.wording import quantity, some_of
 

@@ -1,14 +1,14 @@
-"""Image files as arrays of the bands that data.bands names: TIFF, NPY, and what Pillow reads, such as PNG.
+"""Image and mask files as arrays: of an image the bands that data.bands names, of a mask what is stored.
 
 - TIFF is read by rasterio, with all its bands: side by side, a plane each, or a page each.
 - NPY holds (h, w, n), (n, h, w) or (h, w).
 - Of other files transparency is a band. A PNG of more than 8 bits per channel is read by rasterio, too.
 
-Masks are read here too: those of Pillow, arrays, and TIFF that Pillow does not know, such as of 64 bits.
-Without data.bands an image is RGB, and `images.py` reads it. Shapes: n bands of h x w pixels.
+A mask is a file of Pillow, an array, or a TIFF that Pillow does not know, such as of 64 bits. Without
+data.bands an image is RGB, and `images.py` reads it. Shapes: n bands of h x w pixels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,26 +20,25 @@ from engine.data.bands import RGB, Bands, require_bands
 from engine.data.formats.images import (
     REMEDY,
     TIFF_ENDINGS,
+    Source,
     UnknownImage,
-    ValueRange,
     decode_image,
-    decode_mask,
-    is_wide_tiff,
+    left_to_turn,
     mode_of,
-    nodata_of,
+    naming_file,
+    open_image,
     opened_upright,
+    orientation_of,
     read_header,
     refuse_bomb,
-    scaled,
-    tiff_header,
     turn,
-    turned_back_to_fit,
-    unknown_range,
 )
+from engine.data.formats.tiff import is_wide_tiff, nodata_of, tiff_header
+from engine.data.formats.value_range import ValueRanges, as_bytes
 from engine.data.gdal import open_quietly, reason, small_cache
 from engine.data.sample import DataError, UnreadableSample, require_regular
 
-ValueRanges = ValueRange | tuple[ValueRange, ...]  # of all bands, or of each
+MASK_HINT = "Save masks as PNG or TIFF. "
 ARRAY = ".npy"
 NUM_BANDS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I": 1, "I;16": 1, "I;16B": 1, "F": 1}  # others become RGB
 
@@ -85,7 +84,7 @@ def image_pixels(path: Path, value_range: ValueRanges | None, bands: Bands) -> t
         DataError: another number of bands; or rasterio is needed and not installed.
     """
     if bands is None:
-        pixels, orientation = decode_image(path, single_range(value_range))  # (h, w, 3)
+        pixels, orientation = decode_image(path, value_range)  # (h, w, 3)
         return np.ascontiguousarray(np.moveaxis(pixels, 2, 0)), orientation
     stored = read_bands(path, len(bands))
     require_bands(len(stored.values), bands, str(path))
@@ -131,23 +130,6 @@ def is_wide(path: Path) -> bool:
         return is_wide_tiff(path)
     with opened_upright(path) as (_, _, is_wide):
         return is_wide
-
-
-def as_bytes(values: NDArray[Any], value_range: ValueRanges | None, path: Path) -> NDArray[np.uint8]:
-    """256 equal steps of the range of each band (n, h, w); 8 bits stay as they are.
-
-    Raises:
-        UnreadableSample: the range is needed and not known.
-    """
-    if values.dtype == np.uint8:
-        return values
-    bands = []
-    for band, of_band in zip(values, _of_each(value_range, len(values)), strict=True):
-        pixels = scaled(band, of_band)
-        if pixels is None:
-            raise unknown_range(path, values.dtype)
-        bands.append(pixels)
-    return np.stack(bands)
 
 
 def open_array(path: Path, expected: int | None = None, any_size: bool = False) -> NDArray[Any]:
@@ -201,6 +183,50 @@ def open_pages(path: Path) -> Iterator[list[Any]]:
             raise UnreadableSample(f"{path} cannot be read as an image: {reason(error)}. {REMEDY}") from error
 
 
+def decode_mask(path: Source, mode: str | None = None, photo: Path | None = None) -> NDArray[Any]:
+    """The stored values: (h, w) of a palette or grayscale image, (h, w, channels) of others.
+
+    A mask with an EXIF orientation of its own, as programs copy it from the photo, is rotated by it, except
+    where the size of the photo shows that it was drawn on the upright photo and kept the orientation by
+    mistake. Where the size is the same both ways (half turns and mirrored images, square photos), the
+    mask's own orientation is assumed to be meant.
+
+    Args:
+        mode: "RGB" converts a palette or grayscale image to its colours, (h, w, 3).
+        photo: the image of the mask, of which at most the header is read.
+    """
+    with open_image(path, MASK_HINT) as image, naming_file(path):
+        own, left = orientation_of(image), left_to_turn(image)
+        if image.mode == "1" and not mode:  # Pillow's array has the byte 255 for True
+            pixels = turn(np.array(image.convert("L")) > 0, left)
+        else:
+            pixels = turn(np.array(image.convert(mode) if mode else image), left)
+    return turned_back_to_fit(pixels, own, photo)
+
+
+def turned_back_to_fit(mask: NDArray[Any], own: int, photo: Path | None) -> NDArray[Any]:
+    """A mask that was turned by its own orientation, or as it is stored, where the size decides for that.
+
+    Args:
+        mask: (h, w, ...)
+        photo: its image, if there is one.
+    """
+    if own == 1 or photo is None:
+        return mask
+    try:
+        (h, w), orientation = read_header(photo)
+    except UnreadableSample:  # perhaps of bands that Pillow does not know
+        try:
+            (h, w), orientation = tiff_header(photo)
+        except UnreadableSample:  # reported where the photo is read
+            return mask
+    if h == w or max(own, orientation) < 5:
+        return mask
+    stored = turn(mask, {6: 8, 8: 6}.get(own, own))  # each other orientation undoes itself
+    # One that does not swap the sides is not that of this photo: the mask is rotated with the photo, or fits.
+    return stored if own < 5 or stored.shape[:2] == (h, w) else mask
+
+
 def stored_values(path: Path, photo: Path | None = None) -> NDArray[Any]:
     """(h, w) of one channel, (h, w, channels) of others; of any pixel type.
 
@@ -247,18 +273,3 @@ def _are_bands_last(shape: tuple[int, ...], expected: int | None) -> bool:
     if expected is not None and (shape[0] == expected) != (shape[2] == expected):
         return shape[2] == expected
     return shape[2] <= shape[0]
-
-
-def single_range(value_range: ValueRanges | None) -> ValueRange | None:
-    """That of RGB images, which have one for all channels."""
-    [found] = _of_each(value_range, 1)
-    return found
-
-
-def _of_each(value_range: ValueRanges | None, num_bands: int) -> Sequence[ValueRange | None]:
-    if value_range is None:
-        return [None] * num_bands
-    first, last = value_range[0], value_range[-1]
-    if isinstance(first, tuple) or isinstance(last, tuple):
-        return [pair for pair in value_range if isinstance(pair, tuple)]
-    return [(first, last)] * num_bands

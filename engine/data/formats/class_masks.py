@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.bands import Bands
-from engine.data.formats.bands import ARRAY, image_header, read_bands
+from engine.data.formats.bands import ARRAY, decode_mask, image_header, read_bands
 from engine.data.formats.files import FileDataset, Pair, bytes_of_file
-from engine.data.formats.images import decode_mask
 from engine.data.formats.masks import Labels, single_channel, value_text
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError, first_few

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.data.bands import Bands
-from engine.data.formats.bands import ValueRanges, image_header, image_pixels, stored_values
-from engine.data.formats.images import decode_mask, turn
+from engine.data.formats.bands import decode_mask, image_header, image_pixels, stored_values
+from engine.data.formats.images import turn
 from engine.data.formats.masks import Labels, MaskEncoding
+from engine.data.formats.value_range import ValueRanges
 from engine.data.rasters import Raster, Span, open_mask
 from engine.data.sample import (
     DataError,

@@ -1,11 +1,10 @@
 """Image files as arrays: grayscale, transparent, 16-bit or rotated by EXIF.
 
 - Transparency is dropped, as by OpenCV and Pillow: the stored colour is used.
-- Values of more than 8 bits per channel become 8 by a range (lowest, highest), of which `scaled` makes 256
-  equal steps. Without one, 16 bits become 8 by their high byte.
+- Values of more than 8 bits per channel become bytes by a range, if one is given (`value_range.py`).
 - A photo is rotated as its EXIF orientation says, as image viewers do; so are images of other bands.
 - An image of more pixels than Pillow's limit is refused unread: a small file can decompress to fill the
-memory. --max-pixels of every command raises the limit.
+  memory. --max-pixels of every command raises the limit.
 """
 
 import os
@@ -13,32 +12,29 @@ import re
 import struct
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, PngImagePlugin, TiffImagePlugin
+from PIL import Image, ImageFile
+from PIL.ExifTags import Base as Tag
+from PIL.TiffImagePlugin import TiffImageFile
 
+from engine.data.formats.value_range import ValueRanges, scaled, single_range
 from engine.data.sample import DataError, UnreadableSample, require_regular
 
 Source = Path | IO[bytes]
-ValueRange = tuple[float, float]  # lowest and highest, in the file's own units
 
 TIFF_ENDINGS = (".tif", ".tiff")
 ENDINGS_OF_PAGES = (*TIFF_ENDINGS, ".gif", ".webp")  # files that may hold several pages or frames
 MAX_PIXELS = "TRIDENT_MAX_PIXELS"  # variable of the environment, so that worker processes have it, too
-GDAL_NODATA = 42113  # the number of the tag
-NEW_SUBFILE_TYPE, OF_SEVERAL_PAGES = 254, 2  # a tag of TIFF, and its bit for a page among several
-WIDTH, HEIGHT, BITS_PER_SAMPLE, PHOTOMETRIC, PLANES = 256, 257, 258, 262, 284  # tags of TIFF
-SAMPLE_FORMAT, UNSIGNED = 339, 1
-BIG_TIFF = 43  # the third byte of a file with addresses of 64 bits, whose header is 16 bytes long
+OF_SEVERAL_PAGES = 2  # the bit of the tag NewSubfileType for a page among several
+SEPARATE_PLANES = 2  # a value of the tag PlanarConfiguration
 REMEDY = "Replace it, or take it out of the data; data.on_error=skip leaves such images out."
 BANDS_HINT = "If it has other bands than RGB, type data.bands=<their number>. "
-MASK_HINT = "Save masks as PNG or TIFF. "
 # What Pillow raises for broken headers and streams, decompression bombs included.
 BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error,
@@ -61,45 +57,15 @@ class TooLarge(UnreadableSample):
 
 def read_header(path: Path) -> tuple[tuple[int, int], int]:
     """(h, w) of the displayed image, and its EXIF orientation, 1 (upright) to 8; nothing is decoded."""
-    with _opened(path) as image, _file_named(path):
-        orientation = _orientation(image)
+    with open_image(path) as image, naming_file(path):
+        orientation = orientation_of(image)
         h, w = image.height, image.width
-        return ((w, h) if _left_to_turn(image) >= 5 else (h, w)), orientation
-
-
-def tiff_header(path: Path) -> tuple[tuple[int, int], int]:
-    """As `read_header`, of a TIFF of any size, and of bands and pixels that Pillow does not read."""
-    with _file_named(path):
-        tags = _tags_of_tiff(path)
-        h, w = tags[HEIGHT], tags[WIDTH]
-    orientation = _known(tags.get(ExifTags.Base.Orientation))
-    return ((w, h) if orientation >= 5 else (h, w)), orientation
-
-
-def is_wide_tiff(path: Path) -> bool:
-    """Whether the pixels of a TIFF are not of unsigned 8 bits or fewer; nothing is decoded."""
-    with _file_named(path):
-        tags = _tags_of_tiff(path)
-    bits, kinds = tags.get(BITS_PER_SAMPLE, (1,)), tags.get(SAMPLE_FORMAT, (UNSIGNED,))
-    return bool(max(bits) > 8 or max(kinds) != UNSIGNED)
-
-
-def _tags_of_tiff(path: Path) -> TiffImagePlugin.ImageFileDirectory_v2:
-    """Those of its first image."""
-    require_regular(path)
-    with path.open("rb") as file:
-        start = file.read(8)
-        if start[2:3] == bytes([BIG_TIFF]):
-            start += file.read(8)
-        tags = TiffImagePlugin.ImageFileDirectory_v2(start)
-        file.seek(tags.next)
-        tags.load(file)
-        return tags
+        return ((w, h) if left_to_turn(image) >= 5 else (h, w)), orientation
 
 
 def mode_of(path: Path) -> str:
     """Pillow's name of the kind of pixels, such as RGBA; nothing is decoded."""
-    with _opened(path) as image:
+    with open_image(path) as image:
         return image.mode
 
 
@@ -110,20 +76,20 @@ def num_pages(path: Path) -> int:
     """
     if path.suffix.lower() not in ENDINGS_OF_PAGES:
         return 1
-    with _opened(path) as image, _file_named(path):
+    with open_image(path) as image, naming_file(path):
         if not getattr(image, "is_animated", False):
             return 1
         size, number = image.size, int(getattr(image, "n_frames", 1))
-        if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        if not isinstance(image, TiffImageFile):
             return number
         for page in range(1, number):
             image.seek(page)
-            if image.size != size or image.tag_v2.get(NEW_SUBFILE_TYPE, 0) & ~OF_SEVERAL_PAGES:
+            if image.size != size or image.tag_v2.get(Tag.NewSubfileType, 0) & ~OF_SEVERAL_PAGES:
                 number -= 1
         return number
 
 
-def decode_image(path: Source, value_range: ValueRange | None = None) -> tuple[NDArray[np.uint8], int]:
+def decode_image(path: Source, value_range: ValueRanges | None = None) -> tuple[NDArray[np.uint8], int]:
     """(h, w, 3) RGB as displayed, and the EXIF orientation that was applied.
 
     Args:
@@ -132,16 +98,8 @@ def decode_image(path: Source, value_range: ValueRange | None = None) -> tuple[N
     Raises:
         UnreadableSample: not an image, damaged, too large, or without a known range of values.
     """
-    with _opened(path) as image:
+    with open_image(path) as image:
         return upright_rgb(image, path, value_range)
-
-
-def is_plain_tiff(path: Path) -> bool:
-    """Whether an image is a TIFF that Pillow neither rotates, nor turns black to white, nor unpacks."""
-    with _opened(path) as image, _file_named(path):
-        zero_is_white = getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0
-        is_upright = _orientation(image) == 1
-        return image.format == "TIFF" and is_upright and not zero_is_white and image.mode not in ("1", "CMYK")
 
 
 @contextmanager
@@ -150,107 +108,23 @@ def opened_upright(path: Path) -> Iterator[tuple[Image.Image, int, bool]]:
 
     Errors of Pillow become UnreadableSample.
     """
-    with _opened(path) as image, _file_named(path):
-        yield image, _orientation(image), _wide_values(image, path) is not None
+    with open_image(path) as image, naming_file(path):
+        yield image, orientation_of(image), _wide_values(image, path) is not None
 
 
 def upright_rgb(
-    image: Image.Image, path: Source | str = "The image", value_range: ValueRange | None = None
+    image: Image.Image, path: Source | str = "The image", value_range: ValueRanges | None = None
 ) -> tuple[NDArray[np.uint8], int]:
     """As `decode_image`, for an open image; `path` is for messages."""
-    with _file_named(path):
-        orientation, left = _orientation(image), _left_to_turn(image)
+    with naming_file(path):
+        orientation, left = orientation_of(image), left_to_turn(image)
         return turn(_as_rgb(image, path, value_range), left), orientation
 
 
 def wide_values(path: Source) -> NDArray[Any] | None:
     """The stored values of an image of more than 8 bits per channel, (h, w) or (h, w, 3); None of others."""
-    with _opened(path) as image, _file_named(path):
+    with open_image(path) as image, naming_file(path):
         return _wide_values(image, path)
-
-
-def scaled(values: NDArray[Any], value_range: ValueRange | None) -> NDArray[np.uint8] | None:
-    """256 equal steps from the lowest to the highest value of a range; values beyond it are 0 and 255.
-
-    Without a range that of uint16 is taken, so the high byte remains; None for other types.
-    """
-    if value_range is None and values.dtype != np.uint16:
-        return None
-    low, high = value_range or (0.0, 65535.0)
-    if values.dtype == np.uint16:
-        return _table_of_range(low, high).take(values)
-    return _steps(np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low), low, high)
-
-
-def decode_mask(path: Source, mode: str | None = None, photo: Path | None = None) -> NDArray[Any]:
-    """The stored values: (h, w) of a palette or grayscale image, (h, w, channels) of others.
-
-    A mask with an EXIF orientation of its own, as programs copy it from the photo, is rotated by it, except
-    where the size of the photo shows that it was drawn on the upright photo and kept the orientation by
-    mistake. Where the size is the same both ways (half turns and mirrored images, square photos), the
-    mask's own orientation is assumed to be meant.
-
-    Args:
-        mode: "RGB" converts a palette or grayscale image to its colours, (h, w, 3).
-        photo: the image of the mask, of which at most the header is read.
-    """
-    with _opened(path, MASK_HINT) as image, _file_named(path):
-        own, left = _orientation(image), _left_to_turn(image)
-        if image.mode == "1" and not mode:  # Pillow's array has the byte 255 for True
-            pixels = turn(np.array(image.convert("L")) > 0, left)
-        else:
-            pixels = turn(np.array(image.convert(mode) if mode else image), left)
-    return turned_back_to_fit(pixels, own, photo)
-
-
-def turned_back_to_fit(mask: NDArray[Any], own: int, photo: Path | None) -> NDArray[Any]:
-    """A mask that was turned by its own orientation, or as it is stored, where the size decides for that.
-
-    Args:
-        mask: (h, w, ...)
-        photo: its image, if there is one.
-    """
-    if own == 1 or photo is None:
-        return mask
-    try:
-        (h, w), orientation = read_header(photo)
-    except UnreadableSample:  # perhaps of bands that Pillow does not know
-        try:
-            (h, w), orientation = tiff_header(photo)
-        except UnreadableSample:  # reported where the photo is read
-            return mask
-    if h == w or max(own, orientation) < 5:
-        return mask
-    stored = turn(mask, {6: 8, 8: 6}.get(own, own))  # each other orientation undoes itself
-    # One that does not swap the sides is not that of this photo: the mask is rotated with the photo, or fits.
-    return stored if own < 5 or stored.shape[:2] == (h, w) else mask
-
-
-def decode_stacked(content: IO[bytes], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """(n, h, w) of a PNG of n bands or masks, one below the other, as a pack holds them.
-
-    The limit of pixels applies to one of them, as to an image file; all n together may have more.
-
-    Args:
-        shape: n, h, w. Nothing is decoded where the PNG has another size.
-    """
-    n, h, w = shape
-    refuse_bomb(content, h, w)
-    with _file_named(content):
-        image = PngImagePlugin.PngImageFile(content)  # unlike Image.open, has no limit
-        if (image.mode, image.width, image.height) != ("L", w, n * h):
-            raise ValueError(f"it is {image.mode}, {image.width} x {image.height} px, not {n} x {h} x {w}")
-        return np.array(image).reshape(shape)
-
-
-def nodata_of(path: Path) -> float | None:
-    """The value that a GeoTIFF declares as "no data" (GDAL's tag), if it does."""
-    with _opened(path) as image, _file_named(path):
-        text = str(getattr(image, "tag_v2", {}).get(GDAL_NODATA, ""))
-    try:
-        return float(text.strip("\0 "))
-    except ValueError:
-        return None
 
 
 def turn(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -265,14 +139,12 @@ def turn(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     return np.ascontiguousarray(np.rot90(pixels, quarters))
 
 
-def _as_rgb(image: Image.Image, path: Source | str, value_range: ValueRange | None) -> NDArray[np.uint8]:
+def _as_rgb(image: Image.Image, path: Source | str, value_range: ValueRanges | None) -> NDArray[np.uint8]:
     """(h, w, 3)"""
     values = _wide_values(image, path)
     if values is None:
         return np.array(image.convert("RGB"))
-    pixels = scaled(values, value_range)
-    if pixels is None:
-        raise unknown_range(path, values.dtype)
+    pixels = scaled(values, single_range(value_range), path)
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 
@@ -285,9 +157,10 @@ def _wide_values(image: Image.Image, path: Source | str) -> NDArray[Any] | None:
         return None
     raw = _raw_mode(image)
     tags = getattr(image, "tag_v2", {})  # of a TIFF
-    if max(tags.get(BITS_PER_SAMPLE, (8,))) > 8 and (tags.get(PLANES) == 2 or ";16" not in raw):
+    bits = max(tags.get(Tag.BitsPerSample, (8,)))
+    if bits > 8 and (tags.get(Tag.PlanarConfiguration) == SEPARATE_PLANES or ";16" not in raw):
         raise UnreadableSample(
-            f"{path} holds {max(tags[BITS_PER_SAMPLE])} bits per channel and a plane for each channel, which "
+            f"{path} holds {bits} bits per channel and a plane for each channel, which "
             "is read with data.bands=<their number>. Type that, or save the channels of a pixel side by side."
         )
     return _wide_colours(image, raw) if ";16" in raw else None
@@ -321,30 +194,32 @@ def _stored_as(image: ImageFile.ImageFile, raw: str) -> NDArray[np.uint16]:
     return np.asarray(image, dtype=np.uint16)
 
 
-def _steps(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
-    return np.floor((values - low) * 256 / (high - low)).clip(0, 255).astype(np.uint8)
-
-
-@lru_cache(maxsize=4)
-def _table_of_range(low: float, high: float) -> NDArray[np.uint8]:
-    return _steps(np.arange(1 << 16, dtype=np.float64), low, high)
-
-
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
+    """That of EXIF, 1 (upright) to 8; nothing is decoded."""
     # Not image.getexif(): for a PNG it decodes the whole image to find EXIF data after the pixels.
-    return _known(Image.Image.getexif(image).get(ExifTags.Base.Orientation))
+    return orientation_in(Image.Image.getexif(image))
 
 
-def _known(orientation: Any) -> int:
+def orientation_in(tags: Mapping[int, Any]) -> int:
+    """The orientation that these tags of an image or a TIFF name; 1 where they name none that exists."""
+    orientation = tags.get(Tag.Orientation)
     return orientation if orientation in range(1, 9) else 1
 
 
-def _left_to_turn(image: Image.Image) -> int:
+def left_to_turn(image: Image.Image) -> int:
     """The orientation of an image that is not decoded yet, if Pillow leaves it as it is: it turns TIFF."""
-    return 1 if isinstance(image, TiffImagePlugin.TiffImageFile) else _orientation(image)
+    return 1 if isinstance(image, TiffImageFile) else orientation_of(image)
 
 
-def _opened(path: Source, hint: str = BANDS_HINT) -> Image.Image:
+def open_image(path: Source, hint: str = BANDS_HINT) -> Image.Image:
+    """The open file; its pixels are not decoded yet.
+
+    Args:
+        hint: a sentence for the message about a TIFF or an array that Pillow does not read.
+
+    Raises:
+        UnreadableSample: not an image, or too large.
+    """
     if isinstance(path, Path):
         require_regular(path)
     try:
@@ -358,7 +233,7 @@ def _opened(path: Source, hint: str = BANDS_HINT) -> Image.Image:
         may_have_bands = isinstance(path, Path) and path.suffix.lower() in (".npy", *TIFF_ENDINGS)
         hint = (hint if may_have_bands else "") or _what_else(path)
         raise UnknownImage(f"{path} cannot be read as an image: {error}. {hint}{REMEDY}") from error
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
+    if isinstance(image, TiffImageFile):
         image.filename = ""  # else it is mapped into memory, with h and w swapped where it is rotated
     try:
         refuse_bomb(path, image.height, image.width)
@@ -382,13 +257,6 @@ def _what_else(path: Source) -> str:
     if start.startswith((b"<!doctype html", b"<html")):
         return "It is a web page, which a server gave in place of the image: download that again. "
     return "" if start else "It is empty. "
-
-
-def unknown_range(path: Source | str, dtype: np.dtype[Any]) -> UnreadableSample:
-    return UnreadableSample(
-        f"{path} holds {dtype.name} pixels, whose value range is unknown. Type "
-        "'data.range=[<lowest>, <highest>]', or save it with 8 or 16 bits per channel."
-    )
 
 
 def max_pixels() -> int | None:
@@ -416,7 +284,7 @@ def _too_large(path: Source, size: str, num_pixels: int) -> TooLarge:
 
 
 @contextmanager
-def _file_named(path: Source | str) -> Iterator[None]:
+def naming_file(path: Source | str) -> Iterator[None]:
     """Turns what Pillow raises into an UnreadableSample that names the file."""
     try:
         yield

@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
 from engine.data.bands import RGB, Bands, band_names
-from engine.data.formats.images import decode_image, decode_mask, decode_stacked
+from engine.data.formats.bands import decode_mask
+from engine.data.formats.images import decode_image, naming_file, refuse_bomb
 from engine.data.packs.pack_header import PACK_AGAIN, Shard, read_label_counts, read_shard
 from engine.data.sample import DataError, Sample, Skipped, first_few
 from engine.wording import did_you_mean, quantity
@@ -217,8 +219,21 @@ def decoded_labels(content: bytes | memoryview, name: str = "The mask") -> Tenso
 
 
 def decoded_stack(content: bytes | memoryview, shape: tuple[int, ...], name: str = "The PNG") -> Tensor:
-    """(n, h, w) uint8 of an encoded PNG of n bands or masks, one below the other."""
-    return torch.from_numpy(decode_stacked(_Named(content, name), shape))
+    """(n, h, w) uint8 of an encoded PNG of n bands or masks, one below the other.
+
+    The limit of pixels applies to one of them, as to an image file; all n together may have more.
+
+    Args:
+        shape: n, h, w. Nothing is decoded where the PNG has another size.
+    """
+    n, h, w = shape
+    file = _Named(content, name)
+    refuse_bomb(file, h, w)
+    with naming_file(file):
+        image = PngImageFile(file)  # unlike Image.open, has no limit
+        if (image.mode, image.width, image.height) != ("L", w, n * h):
+            raise ValueError(f"it is {image.mode}, {image.width} x {image.height} px, not {n} x {h} x {w}")
+        return torch.from_numpy(np.array(image).reshape(shape))
 
 
 def shard_paths(root: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from engine.data import DataError, open_split
 from engine.data.bands import band_names
 from engine.data.doctor import examine, list_samples_of
 from engine.data.doctor.image_facts import read_image
-from engine.data.formats.images import GDAL_NODATA
+from engine.data.formats.tiff import GDAL_NODATA
 from engine.data.options import Data
 from engine.data.ranges import any_wide, range_of, value_spans, with_range
 

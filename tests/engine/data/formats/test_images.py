@@ -9,15 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from engine.data.formats.images import (
-    decode_image,
-    decode_mask,
-    read_header,
-    scaled,
-    turn,
-    upright_rgb,
-    wide_values,
-)
+from engine.data.formats.bands import decode_mask
+from engine.data.formats.images import decode_image, read_header, turn, upright_rgb, wide_values
 from engine.data.sample import DataError, UnreadableSample
 
 RNG = np.random.default_rng(0)
@@ -123,17 +116,6 @@ def test_images_of_8_bits_have_no_wide_values(tmp_path: Path) -> None:
         assert (decode_image(tmp_path / name, (0, 9))[0] == decode_image(tmp_path / name)[0]).all()
 
 
-def test_a_range_becomes_256_equal_steps_from_black_to_white() -> None:
-    values = np.array([0, 99, 100, 107, 108, 2147, 2148, 4000], np.uint16)
-    assert scaled(values, (100, 2148)).tolist() == [0, 0, 0, 0, 1, 255, 255, 255]
-    assert scaled(values.astype(np.float32), (100, 2148)).tolist() == [0, 0, 0, 0, 1, 255, 255, 255]
-    every = np.arange(65536, dtype=np.uint16)
-    assert (scaled(every, (0, 65535)) == every >> 8).all() and (scaled(every, None) == every >> 8).all()
-    odd = np.array([np.nan, -np.inf, np.inf, -5, 0, 4.9, 5], np.float32)
-    assert scaled(odd, (-5, 5)).tolist() == [0, 0, 255, 0, 128, 253, 255]
-    assert scaled(odd, None) is None
-
-
 def test_floats_are_read_with_a_range_and_refused_without(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 0.25], [0.5, 1]], np.float32)).save(tmp_path / "a.tif")
     assert decode_image(tmp_path / "a.tif", (0, 1))[0][..., 0].tolist() == [[0, 64], [128, 255]]
@@ -147,25 +129,6 @@ def test_16_bits_are_scaled_to_8_and_not_clipped(tmp_path: Path, ending: str) ->
     image, _ = decode_image(tmp_path / f"a.{ending}")
     assert image[..., 0].tolist() == [[0, 0, 1, 1], [127, 128, 255, 255]]
     assert (image == image[..., :1]).all()
-
-
-def png_of_16_bit_rgb(values: np.ndarray) -> bytes:
-    """A PNG of (h, w, 3) uint16, written by hand because Pillow does not write these."""
-    h, w, _ = values.shape
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", w, h, 16, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
-def test_16_bit_colours_are_scaled_in_the_same_way(tmp_path: Path) -> None:
-    values = np.array([[[0, 255, 256], [32768, 65280, 65535]]], np.uint16)
-    (tmp_path / "a.png").write_bytes(png_of_16_bit_rgb(values))
-    assert decode_image(tmp_path / "a.png")[0].tolist() == [[[0, 0, 1], [128, 255, 255]]]
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
