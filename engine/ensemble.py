@@ -2,8 +2,6 @@
 
 import argparse
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,16 +10,13 @@ from engine.wording import quantity
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from torch import nn
 
     from engine.run_folder import RunFolder
     from engine.scoring.agreement import Agreement
-    from engine.scoring.confusion import Scores
     from engine.scoring.ensembles.comparison import MethodComparison
     from engine.scoring.ensembles.early_exit import Exiting
     from engine.scoring.ensembles.members import Members
     from engine.scoring.ensembles.request import Request
-    from engine.scoring.ensembles.selection import Ensemble
     from engine.scoring.ensembling import Candidate
     from engine.training.student import Student
 
@@ -103,7 +98,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
     _check(arguments, overrides, folders)
 
     from engine.reporting.console import counted
-    from engine.reporting.ensemble_table import print_comparison, print_exit, saved_fact
+    from engine.reporting.ensemble_table import print_comparison, print_exit
     from engine.run_folder import common_folder, last_stage, require_reachable
     from engine.scoring.ensembles.comparison import compare_methods
     from engine.scoring.ensembles.early_exit import choose_early_exit
@@ -144,12 +139,10 @@ def ensemble(arguments: argparse.Namespace) -> int:
         print_exit(console, exiting, comparison.winner, request.recipe.data.val)
     _write(console, common_folder(folders), request, comparison, agreement, exiting)
     if arguments.save or student:
-        best = _Best.of(members, comparison, exiting, request, overrides)
-        told = comparison, request.selection, request.recipe.data.val, exiting
-        _keep(best, arguments.save, student, lambda path: console.print(saved_fact(path, *told)))
+        _keep(arguments, student, members, request, comparison, exiting, overrides, console)
     if student:
         member = request.chosen[list(comparison.members).index(comparison.best)]
-        del members, best  # their memory is for the training
+        del members  # their memory is for the training
         _distill(student, member, request, overrides, console)
     return 0
 
@@ -251,18 +244,43 @@ def _write(
     console.print(f"written: {folder / 'ensemble.png'}", markup=False)
 
 
-def _keep(best: "_Best", save: Path | None, student: "Student | None", fact: Callable[[Path], None]) -> None:
+def _keep(
+    arguments: argparse.Namespace,
+    student: "Student | None",
+    members: "Members",
+    request: "Request",
+    comparison: "MethodComparison",
+    exiting: "Exiting | None",
+    overrides: list[str],
+    console: "Console",
+) -> None:
     """Write the ensemble of the best method to --save, and as the teacher of --distill.
 
-    Args:
-        fact: prints what was saved in a folder.
+    Raises:
+        RunFolderError: the teacher is there already, and is another ensemble.
     """
-    if save:
-        best.save(save)
-        fact(save)
+    from engine.reporting.ensemble_table import saved_fact
+    from engine.scoring.ensembles.saved import is_saved, save_ensemble
+
+    method, candidates = comparison.winner, request.candidates
+    best = exiting or comparison.results[method]  # with an early exit, the ensemble that has it
+    soup = members.average_weights(best.ensemble.soup) if best.ensemble.soup else None
+    told = comparison, request.selection, request.recipe.data.val, exiting
+
+    def save(path: Path) -> None:
+        save_ensemble(path, method, best.ensemble, best.scores.metrics, candidates, overrides, soup)
+
+    if arguments.save:
+        save(arguments.save)
+        console.print(saved_fact(arguments.save, *told))
     if student:
-        best.teach(student)
-        fact(student.teacher.path)
+        teacher = student.teacher
+        if not teacher.manifest.is_file():
+            save(teacher.path)
+        elif not is_saved(teacher.path, method, best.ensemble, candidates):
+            raise student.of_another_teacher()
+        student.write_recipe()
+        console.print(saved_fact(teacher.path, *told))
 
 
 def _distill(
@@ -327,58 +345,6 @@ def _typed_select(overrides: list[str]) -> str | None:
     """The override that names a selection split: the last one wins, and null names none."""
     typed = [text for text in overrides if text.startswith("data.select=")]
     return typed[-1] if typed and typed[-1].partition("=")[2].strip() not in ("", "~", "null") else None
-
-
-@dataclass(frozen=True)
-class _Best:
-    """The ensemble of the best method with its scores.
-
-    candidates: the members, the latest states and the averages. soup: the model, where it is one.
-    """
-
-    method: str
-    ensemble: "Ensemble"
-    scores: "Scores"
-    candidates: "list[Candidate]"
-    overrides: list[str]
-    soup: "nn.Module | None"
-
-    @classmethod
-    def of(
-        cls,
-        members: "Members",
-        comparison: "MethodComparison",
-        exiting: "Exiting | None",
-        request: "Request",
-        overrides: list[str],
-    ) -> "_Best":
-        """That of the comparison, or with an early exit the ensemble that has it."""
-        method, soup = comparison.winner, None
-        result = exiting or comparison.results[method]
-        if result.ensemble.soup:
-            soup = members.average_weights(result.ensemble.soup)
-        return cls(method, result.ensemble, result.scores, request.candidates, overrides, soup)
-
-    def save(self, path: Path) -> None:
-        from engine.scoring.ensembles.saved import save_ensemble
-
-        metrics, soup = self.scores.metrics, self.soup
-        save_ensemble(path, self.method, self.ensemble, metrics, self.candidates, self.overrides, soup)
-
-    def teach(self, student: "Student") -> None:
-        """Write the student's recipe and its teacher, unless they are there already.
-
-        Raises:
-            RunFolderError: the teacher that is there is another ensemble.
-        """
-        from engine.scoring.ensembles.saved import is_saved
-
-        teacher = student.teacher
-        if not teacher.manifest.is_file():
-            self.save(teacher.path)
-        elif not is_saved(teacher.path, self.method, self.ensemble, self.candidates):
-            raise student.of_another_teacher()
-        student.write_recipe()
 
 
 if __name__ == "__main__":
