@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +73,18 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(parser, evaluate, argv)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One split, what scores it, and the folder for the files about it, if they are asked for."""
+
+    trained: "Trained"
+    dataset: "Dataset"
+    split: str
+    out: Path | None
+    device: "torch.device"
+    console: "Console"
+
+
 def evaluate(arguments: argparse.Namespace) -> int:
     """Open, and score each set, or the split that is asked for."""
     named, typed = paths_and_overrides(arguments.trained)
@@ -103,19 +115,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
         _require_unused(arguments.out / name)
     for name, (of_set, images) in datasets.items():
         out = arguments.out / name if arguments.out else None
-        _score(trained, images, of_set, arguments, out, device, console)
+        _score(_Job(trained, images, of_set, out, device, console), arguments)
     return 0
 
 
-def _score(
-    trained: "Trained",
-    dataset: "Dataset",
-    split: str,
-    arguments: argparse.Namespace,
-    out: Path | None,
-    device: "torch.device",
-    console: "Console",
-) -> None:
+def _score(job: _Job, arguments: argparse.Namespace) -> None:
     """Score one split under each protocol, print, write."""
     from rich.markup import escape
 
@@ -128,10 +132,9 @@ def _score(
     from engine.scoring.tiles import Tiling
 
     tiling = Tiling.of(arguments.tile, arguments.overlap)
-    what = (
-        f"{trained.name} on {split}, {quantity(len(dataset), 'image')}{_earlier_use(trained, dataset, split)}"
-    )
-    console.print(escape(what))
+    trained, dataset, split, console = job.trained, job.dataset, job.split, job.console
+    images = f"{quantity(len(dataset), 'image')}{_earlier_use(trained, dataset, split)}"
+    console.print(escape(f"{trained.name} on {split}, {images}"))
     if said := chosen_thresholds(trained):
         console.print(escape(said))
     own = EvaluationProtocol.of(trained.recipe.eval)
@@ -142,10 +145,8 @@ def _score(
     tempering = None
     if not _why_no_temperature(trained, arguments):
         is_typed = _names_select(trained, arguments)
-        tempering = tempering_of(trained, (split, dataset), own, device, is_typed, console)
-    results = _results(
-        trained, dataset, split, protocols, tiling, arguments.worst, out, device, console, tempering
-    )
+        tempering = tempering_of(trained, (split, dataset), own, job.device, is_typed, console)
+    results = _results(job, protocols, tiling, arguments.worst, tempering)
     console.print(classes_table(results), means_table(results), card(results))
     result = next(iter(results.values()))
     after = tempering.result() if tempering else None
@@ -155,9 +156,9 @@ def _score(
         console.print(f"[bold]{few}[/]")
     if skipped_ids(dataset):
         console.print(f"[bold]Not scored:[/] {skipped_images(skipped_ids(dataset))}")
-    if out:
-        _write(out, results, after, trained, protocols[0], dataset, device)
-        console.print(f"written: {out}", markup=False)
+    if job.out:
+        _write(job, job.out, results, after, protocols[0])
+        console.print(f"written: {job.out}", markup=False)
 
 
 def _without_effect(
@@ -209,44 +210,39 @@ def _earlier_use(trained: "Trained", dataset: "Dataset", split: str) -> str:
 
 
 def _results(
-    trained: "Trained",
-    dataset: "Dataset",
-    split: str,
+    job: _Job,
     protocols: Sequence[EvaluationProtocol],
     tiling: "Tiling | None",
     num_worst: int,
-    out: Path | None,
-    device: "torch.device",
-    console: "Console",
     tempering: "Tempering | None",
 ) -> dict[str, "EvaluationResult"]:
-    """By protocol; the counts of each image are written to `out`, and the worst ones listed for the first."""
+    """By protocol; the counts of each image are written, and the worst images listed for the first one."""
     from engine.data.sample import skipped_ids
     from engine.reporting.console import counted
     from engine.scoring.results import evaluate_trained
     from engine.scoring.scores_file import recorder
 
+    dataset = job.dataset
     with ExitStack() as stack:
         record = None
-        if out:
-            out.mkdir(parents=True, exist_ok=True)
-            names, is_multi = [protocol.name for protocol in protocols], trained.kind.is_multi
+        if job.out:
+            job.out.mkdir(parents=True, exist_ok=True)
+            names, is_multi = [protocol.name for protocol in protocols], job.trained.kind.is_multi
             skipped = partial(skipped_ids, dataset)
-            file = recorder(out / "scores.h5", dataset.ids, dataset.class_names, names, skipped, is_multi)
+            file = recorder(job.out / "scores.h5", dataset.ids, dataset.class_names, names, skipped, is_multi)
             record = stack.enter_context(file)
         return {
             protocol.name: evaluate_trained(
                 protocol,
-                trained,
+                job.trained,
                 dataset,
-                split,
-                device,
-                trained.recipe.data.workers,
+                job.split,
+                job.device,
                 num_worst=num_worst if protocol is protocols[0] else 0,
                 on_batch=record,
-                progress=counted(console, protocol.name),
+                progress=counted(job.console, protocol.name),
                 tiling=tiling,
-                on_tile=_shown_tiles(console),
+                on_tile=_shown_tiles(job.console),
                 on_pixels=tempering,
             )
             for protocol in protocols
@@ -308,16 +304,16 @@ def _require_unused(out: Path) -> None:
 
 
 def _write(
+    job: _Job,
     out: Path,
     results: dict[str, "EvaluationResult"],
     after: "Tempered | None",
-    trained: "Trained",
     protocol: EvaluationProtocol,
-    dataset: "Dataset",
-    device: "torch.device",
 ) -> None:
+    """The scores, and pictures of those under `protocol`."""
     from engine.reporting.evaluation import recall_plot, reliability_plot, worst_sheet
 
+    trained, dataset = job.trained, job.dataset
     content = {
         "name": trained.name,
         "fingerprint": dataset.fingerprint(),
@@ -336,7 +332,7 @@ def _write(
     worst = results[protocol.name].worst
     if worst:
         with written_in_place(out / "worst.png") as temporary:
-            worst_sheet(worst, trained, protocol, dataset, device).save(temporary, format="PNG")
+            worst_sheet(worst, trained, protocol, dataset, job.device).save(temporary, format="PNG")
 
 
 if __name__ == "__main__":

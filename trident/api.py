@@ -77,7 +77,7 @@ def evaluate(path: str | os.PathLike[str], overrides: Sequence[str] = (), split:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trained, dataset, split = open_for_scoring(Path(path).expanduser(), overrides, split, device)
     protocol = EvaluationProtocol.of(trained.recipe.eval)
-    return evaluate_trained(protocol, trained, dataset, split, device, trained.recipe.data.workers).scores
+    return evaluate_trained(protocol, trained, dataset, split, device).scores
 
 
 def _loaded(recipe: RecipeOrPath, overrides: Sequence[str], trains: bool) -> list[Recipe]:

@@ -80,7 +80,6 @@ def evaluate_trained(
     dataset: Dataset,
     split: str,
     device: torch.device,
-    workers: int | str = "auto",
     num_worst: int = 0,
     on_batch: OnBatch | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -123,7 +122,7 @@ def evaluate_trained(
         return _result(tally, protocol.card() | tiling.card(), dataset, split, worst, of_images)
     [tally] = evaluate(
         trained.for_predictions(),
-        scoring_batches(dataset, device, workers=workers),
+        scoring_batches(dataset, device, workers=trained.recipe.data.workers),
         Predictor(protocol, nullcontext, trained.kind),
         len(dataset.class_names),
         dataset.ignore_index,

@@ -102,9 +102,9 @@ def test_a_tile_as_large_as_the_image_scores_as_the_protocol_does(
     request: pytest.FixtureRequest, voc_run, what: str, overrides: list[str]
 ) -> None:
     path = voc_run() if what == "run" else request.getfixturevalue("voc_ensemble")
-    trained, dataset, split = open_for_scoring(path, overrides, "val", CPU)
+    trained, dataset, split = open_for_scoring(path, [*overrides, "data.workers=0"], "val", CPU)
     protocol = EvaluationProtocol.of(trained.recipe.eval)
-    whole = evaluate_trained(protocol, trained, dataset, split, CPU, workers=0).to_dict()
+    whole = evaluate_trained(protocol, trained, dataset, split, CPU).to_dict()
     tiles = evaluate_trained(protocol, trained, dataset, split, CPU, tiling=Tiling(1 << 12, 0)).to_dict()
     assert tiles["card"].pop("tiles") == "4096 px, which overlap by 0 px"
     # Sums of float32, which differ a little with the number of images of a batch.
