@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from engine.recipe.mmseg.data import augment_section, data_section
 from engine.recipe.mmseg.model import decode_head, loss_section, model_section
-from engine.recipe.mmseg.reading import Config, Notes, NotRead, read_config, short
+from engine.recipe.mmseg.reading import Config, read_config
+from engine.recipe.mmseg.settings import Notes, NotRead, short
 from engine.recipe.mmseg.training import training_sections
 from engine.recipe.text import RecipeError, dump_yaml
 from engine.wording import quantity

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from engine.data.formats import LIST_ENDINGS, LIST_FOLDERS
 from engine.recipe.mmseg.model import decode_head
-from engine.recipe.mmseg.reading import NUMBER, Notes, Settings
+from engine.recipe.mmseg.settings import NUMBER, Notes, Settings
 
 LAYOUTS = {  # dataset -> format, its class table, and how its folders of images begin
     "ADE20KDataset": ("ade20k", "ade150", "images/"),

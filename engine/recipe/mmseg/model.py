@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from engine.recipe.mmseg.reading import NUMBER, Notes, Settings
+from engine.recipe.mmseg.settings import NUMBER, Notes, Settings
 from losses.terms import TERMS
 from models.architectures import VARIANTS
 

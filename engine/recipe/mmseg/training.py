@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.recipe.mmseg.reading import NUMBER, Notes, Settings
+from engine.recipe.mmseg.settings import NUMBER, Notes, Settings
 
 OPTIMIZERS = {"AdamW": "adamw", "Adam": "adam", "SGD": "sgd"}
 NEARLY_0 = 0.01  # factor on the rate at which a rise begins
