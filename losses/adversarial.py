@@ -1,6 +1,7 @@
-"""What the discriminator and the generator (the segmentation model) minimise, on patch logits.
+"""The losses of the discriminator and of the generator (the segmentation model), of patch logits.
 
-Each patch is weighted by the share of its pixels that are not void. Labels are real, predictions fake.
+Labels are the real samples, predictions the fake ones. Each patch is weighted by the share of its pixels that
+are not void.
 
 Shapes: B samples, K classes; patch logits and weights (B, 1, h, w).
 """
@@ -18,19 +19,24 @@ from losses.terms import LossError
 
 
 class Objective(NamedTuple):
-    """The cost of each patch logit, element by element, and the logit between "fake" and "real"."""
+    """Elementwise losses of patch logits.
 
-    real: Callable[[Tensor], Tensor]  # to the discriminator, of a real patch
-    fake: Callable[[Tensor], Tensor]  # to the discriminator, of a fake patch
-    generator: Callable[[Tensor], Tensor]  # to the generator, of its own patch
-    boundary: (
-        float | None
-    )  # None: the scores of a critic have no fixed zero; the midpoint between both means is used
-    penalty: float = 0.0  # factor of `gradient_penalty` in the discriminator's loss
+    real, fake: of the discriminator, for a real and for a fake patch.
+    generator: of the generator, for a patch of its prediction.
+    threshold: the logit above which a patch is classified as real. The scores of a critic have no fixed one:
+        None takes the midpoint between the mean of the real and that of the fake patches.
+    penalty: the weight of `gradient_penalty` in the discriminator's loss.
+    """
+
+    real: Callable[[Tensor], Tensor]
+    fake: Callable[[Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+    threshold: float | None
+    penalty: float = 0.0
 
 
 OBJECTIVES = {
-    # Goodfellow et al. 2014, arXiv 1406.2661, with the generator of its section 3 that does not saturate
+    # Goodfellow et al. 2014, arXiv 1406.2661, with the non-saturating generator loss of its section 3
     "bce": Objective(lambda x: F.softplus(-x), F.softplus, lambda x: F.softplus(-x), 0.0),
     # Mao et al. 2016, arXiv 1611.04076, eq. 9: fake is 0, real is 1
     "lsgan": Objective(lambda x: (x - 1) ** 2 / 2, lambda x: x**2 / 2, lambda x: (x - 1) ** 2 / 2, 0.5),
@@ -49,7 +55,7 @@ def discriminator_loss(
     fake_weight: Tensor,
     reduce: Reduce = identity,
 ) -> Tensor:
-    """The mean cost of the real patches plus that of the fake ones, a scalar; 0 for a side that is all void.
+    """The mean loss of the real patches plus that of the fake ones, scalar; either is 0 if all is void.
 
     Args:
         objective: a key of OBJECTIVES; LossError for any other.
@@ -64,7 +70,7 @@ def discriminator_loss(
 
 
 def generator_loss(objective: str, fake: Tensor, fake_weight: Tensor, reduce: Reduce = identity) -> Tensor:
-    """The mean cost to the generator of its own patches, a scalar; 0 if all is void.
+    """The mean loss of the generator, scalar; 0 if all is void.
 
     The arguments are those of `discriminator_loss`.
     """
@@ -79,7 +85,7 @@ def gradient_penalty(
     share: Tensor,
     reduce: Reduce = identity,
 ) -> Tensor:
-    """Mean over the samples of (|gradient of the sample's score| - 1)^2, between real and fake; a scalar.
+    """Mean over the samples of (|gradient of the score| - 1)^2 at a point between real and fake; a scalar.
 
     arXiv 1704.00028, eq. 3. The score of a sample is the weighted mean of its patch logits, as in the loss; a
     sample without valid pixels is ignored.
@@ -87,7 +93,7 @@ def gradient_penalty(
     Args:
         score: (B, K, H, W) probabilities -> patch logits and weights.
         real, fake: (B, K, H, W) probabilities.
-        share: (B, 1, 1, 1) in 0..1, of `real` in the point where the gradient is taken.
+        share: (B, 1, 1, 1) in 0..1: the weight of `real` in the point at which the gradient is taken.
         reduce: sums over all processes.
     """
     between = torch.lerp(fake, real, share).requires_grad_()
@@ -101,15 +107,16 @@ def gradient_penalty(
 
 
 def smoothed_labels(probabilities: Tensor, labels: Tensor, least: float) -> Tensor:
-    """Labels for the real side, softened so that they do not differ from predictions by being one-hot.
+    """Soft labels for the discriminator, which could tell labels from predictions by their being one-hot.
 
-    Luc et al. 2016, arXiv 1611.08408, section 3.3 ("scaling"): the class of the label has at least `least`,
-    or what the model gives it if that is more; the others share the rest as the model's probabilities do.
+    Luc et al. 2016, arXiv 1611.08408, section 3.3 ("scaling"): the class of the label gets the probability of
+    the model, but at least `least`; the rest is divided among the other classes in proportion to the model's
+    probabilities.
 
     Args:
         probabilities: (B, K, H, W), of the model.
         labels: (B, H, W) int64, 0..K-1 everywhere.
-        least: below 1.
+        least: the smallest probability of the label's class, below 1.
 
     Returns:
         (B, K, H, W), summing to 1 over the classes.
@@ -129,16 +136,16 @@ def discriminator_accuracy(
     reduce: Reduce = identity,
 ) -> tuple[Tensor, Tensor]:
     """The shares of real patches classified as real and of fake ones as fake, weighted as in the loss."""
-    boundary: float | Tensor | None = _objective(objective).boundary
-    if boundary is None:
+    threshold: float | Tensor | None = _objective(objective).threshold
+    if threshold is None:
         of_real, of_fake = (
             _weighted_mean(side, weight, reduce)
             for side, weight in ((real, real_weight), (fake, fake_weight))
         )
-        boundary = (of_real + of_fake) / 2
+        threshold = (of_real + of_fake) / 2
     return (
-        _weighted_mean((real > boundary).float(), real_weight, reduce),
-        _weighted_mean((fake <= boundary).float(), fake_weight, reduce),
+        _weighted_mean((real > threshold).float(), real_weight, reduce),
+        _weighted_mean((fake <= threshold).float(), fake_weight, reduce),
     )
 
 

@@ -5,7 +5,7 @@ itself; its weight in the recipe is w0. U-Net's d adds the distances to the two 
 distance to the nearest pixel of another class, so it works for any number of classes.
 
 Void pixels and the outside of the image are not a class: a region that ends there has no boundary there. But
-a class on the other side of a void seam, such as VOC's, counts if it is near enough.
+a class on the other side of a thin band of void pixels, such as VOC's around objects, counts if it is near.
 """
 
 import math
@@ -35,8 +35,8 @@ def boundary(
         labels: (B, H, W), int64. An id outside 0..C-1 that is not `ignore_index` raises IndexError on the CPU
             and trips a device assertion on CUDA.
         sigma_px: how far from a boundary pixels count, in pixels of the labels, 1 or above.
-        reduce: sums over all processes. Exact but for `ohem`, as in `cross_entropy`.
-        ohem: which of the pixels near a boundary stay in the mean; None keeps all.
+        reduce: sums over all processes. Exact except with `ohem`, as in `cross_entropy`.
+        ohem: which of the pixels near a boundary the mean is over; None takes all.
     """
     costs = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")  # (B, H, W)
     weights = boundary_weights(labels, ignore_index, sigma_px, costs.dtype)
@@ -49,7 +49,8 @@ def boundary(
 def boundary_weights(labels: Tensor, ignore_index: int, sigma_px: float, dtype: torch.dtype) -> Tensor:
     """(B, H, W): exp(-d^2 / (2 sigma_px^2)), where d is the distance to the nearest pixel of another class.
 
-    d counts steps to any of the 8 neighbours, and the weight is 0 beyond 3 sigma_px and at void pixels.
+    d is the Chebyshev distance (steps to any of the 8 neighbours); the weight is 0 beyond 3 sigma_px and at
+    void pixels.
 
     Args:
         labels: (B, H, W), int64.
@@ -60,7 +61,7 @@ def boundary_weights(labels: Tensor, ignore_index: int, sigma_px: float, dtype: 
     weights = torch.zeros(labels.shape, dtype=dtype, device=labels.device)
     for distance_px in range(1, int(3 * sigma_px) + 1):
         highest = F.max_pool2d(highest, 3, stride=1, padding=1)  # the square of side 2 distance_px + 1
-        other_class = (highest > ids).any(1) & valid  # a higher id in reach, or a lower one
+        other_class = (highest > ids).any(1) & valid  # the square has a higher id, or a lower one
         weights = weights.maximum(other_class.to(dtype) * math.exp(-((distance_px / sigma_px) ** 2) / 2))
     return weights
 
@@ -80,7 +81,7 @@ class Boundary(nn.Module):
         self.sigma_px = sigma_px
 
     def denominator(self, labels: Tensor) -> Tensor:
-        """What the mean divides by; with OHEM, which does not depend on labels alone, as without."""
+        """The denominator of the mean without OHEM; that with OHEM depends on the logits, too."""
         return boundary_weights(labels, self.ignore_index, self.sigma_px, torch.float64).sum()
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:

@@ -1,4 +1,4 @@
-"""`build_loss`: from the names and options of loss terms to the module that adds them up."""
+"""`build_loss`: makes the module that adds up loss terms, from their names and options."""
 
 import pkgutil
 import re
@@ -44,12 +44,12 @@ def build_loss(
         num_classes: C.
         ignore_index: the label of void pixels.
         align_corners: how logits are upsampled to the labels; the attribute of that name of a model.
-        multi_label: labels are masks (B, C, H, W) of classes that may overlap, 1 where the class is; a class
-            from outside gets them as they are.
+        multi_label: labels are masks (B, C, H, W) of classes that may overlap, 1 where the class is; a loss
+            that is named by its import path gets them unchanged.
 
     Raises:
         LossError: an unknown name or option, a value out of range, a term given twice, no term; or one that
-            is for pixels of one class each.
+            is not defined for classes that may overlap.
     """
     if not terms:
         raise LossError(

@@ -1,4 +1,4 @@
-"""Cross-entropy of pixels: class weights, label smoothing (Szegedy et al. 2015, arXiv 1512.00567), OHEM."""
+"""Cross-entropy per pixel: class weights, label smoothing (Szegedy et al. 2015, arXiv 1512.00567), OHEM."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def cross_entropy(
     *,
     ohem: Ohem | None = None,
 ) -> Tensor:
-    """The mean over the pixels, weighted by their class; void pixels are ignored, and 0 if all are void.
+    """The mean over the pixels that are not void, weighted by class; 0 if all are void.
 
     Args:
         logits: (B, C, H, W), float32 or float64.
@@ -31,9 +31,9 @@ def cross_entropy(
             and trips a device assertion on CUDA.
         class_weights: (C,), not negative.
         label_smoothing: the share of the target, 0..1, that is spread evenly over all classes.
-        reduce: sums over all processes. Exact but for `ohem`: each process chooses hard pixels among its own,
-            and the mean is over all pixels chosen.
-        ohem: which pixels stay in the mean; None keeps all. They are chosen by the probability of their label
+        reduce: sums over all processes. Exact except with `ohem`: each process chooses hard pixels among its
+            own, and the mean is over all pixels chosen.
+        ohem: which pixels the mean is over; None takes all. They are chosen by the probability of their label
             alone, without weights and smoothing.
     """
     weights = None if class_weights is None else class_weights.to(logits)
@@ -69,7 +69,7 @@ class CrossEntropy(nn.Module):
 
     @property
     def takes_sums(self) -> bool:
-        """OHEM chooses single pixels, for which sums are not enough."""
+        """Whether sums over pixels are enough: not for OHEM, which chooses single pixels."""
         return self.ohem is None
 
     @property
@@ -78,15 +78,15 @@ class CrossEntropy(nn.Module):
         return {"class_weights": self.class_weights, "label_smoothing": self.label_smoothing}
 
     def denominator(self, labels: Tensor) -> Tensor:
-        """What the mean divides by; with OHEM, which does not depend on labels alone, as without."""
+        """The denominator of the mean without OHEM; that with OHEM depends on the logits, too."""
         return pixel_weights(labels, self.ignore_index, self.class_weights, torch.float64).sum()
 
     def of_sums(
         self, sums: PixelSums, reduce: Reduce = identity, denominator: Tensor | None = None
     ) -> Tensor:
-        """The same loss from sums that were taken with `sum_options`; scalar.
+        """The same loss, computed from sums that were taken with `sum_options`; scalar.
 
-        In a part of a batch it is divided by `denominator` instead of the weight of the part's own pixels.
+        For a part of a batch, `denominator` replaces the sum of the weights of the part's pixels.
         """
         return ratio_of_sums(sums.cost, sums.weight, reduce, denominator)
 

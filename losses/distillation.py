@@ -1,4 +1,4 @@
-"""The loss of a student at a teacher's softened probabilities: knowledge distillation, arXiv 1503.02531."""
+"""Knowledge distillation (Hinton et al. 2015, arXiv 1503.02531): a student learns a teacher's soft labels."""
 
 from torch import Tensor
 from torch.nn import functional as F

@@ -23,8 +23,8 @@ def focal(
 ) -> Tensor:
     """The mean of -(1 - p)^gamma log p, where p is the probability of the label; void pixels are ignored.
 
-    Each pixel is weighted by its class, in the mean's denominator too, so with gamma 0 this is
-    `cross_entropy`. 0 if all pixels are void.
+    The mean is weighted by class as in `cross_entropy`; with gamma 0 this is `cross_entropy`. 0 if all pixels
+    are void.
 
     Args:
         logits: (B, C, H, W), float32 or float64.
@@ -32,8 +32,8 @@ def focal(
             and trips a device assertion on CUDA.
         gamma: 0 or above; the higher, the less weight easy pixels have.
         class_weights: (C,), not negative; the paper's alpha.
-        reduce: sums over all processes. Exact but for `ohem`, as in `cross_entropy`.
-        ohem: which pixels stay in the mean, chosen by the probability of their label; None keeps all.
+        reduce: sums over all processes. Exact except with `ohem`, as in `cross_entropy`.
+        ohem: which pixels the mean is over, chosen by the probability of their label; None takes all.
     """
     ce = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")  # (B, H, W)
     tiny = torch.finfo(ce.dtype).tiny  # at p = 1 the slope of a power below 1 is infinite
@@ -64,7 +64,7 @@ class Focal(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)  # the recipe holds them
 
     def denominator(self, labels: Tensor) -> Tensor:
-        """What the mean divides by; with OHEM, which does not depend on labels alone, as without."""
+        """The denominator of the mean without OHEM; that with OHEM depends on the logits, too."""
         return pixel_weights(labels, self.ignore_index, self.class_weights, torch.float64).sum()
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:

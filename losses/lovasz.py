@@ -22,15 +22,15 @@ def lovasz(
     """The Lovasz extension of 1 - IoU, averaged over the classes with a label; 0 if all pixels are void.
 
     A pixel's error for a class is 1 - p where that is its label, and p elsewhere. With the pixels sorted by
-    decreasing error, each costs its error times the growth of 1 - IoU when it becomes wrong as well.
+    decreasing error, the loss of the class is the sum of each error times the increase of 1 - IoU when that
+    pixel is misclassified in addition to those before it.
 
     Args:
         logits: (B, C, H, W), float32 or float64.
         labels: (B, H, W), int64. An id outside 0..C-1 that is not `ignore_index` raises RuntimeError on the
             CPU and trips a device assertion on CUDA.
-        reduce: sums over all processes. Not exact for the batch as a whole, since sorting is not a sum: each
-            process sorts its own images, and the mean is over the processes that have a label.
-            Exact with `per_image`.
+        reduce: sums over all processes. Exact with `per_image`; else each process sorts the pixels of its own
+            images only, and the result is the mean over the processes that have a label.
         per_image: sorting and IoU are per image, and the result is the mean over the images with a label.
         class_weights: (C,), not negative, of the mean over the classes.
     """
@@ -40,16 +40,16 @@ def lovasz(
     for p, own in zip(*(maps.unbind(1) for maps in class_maps(logits, labels, ignore_index)), strict=True):
         p, own = p.reshape(num_groups, -1), own.reshape(num_groups, -1)  # (G, P)
         errors = torch.where(own, 1 - p, p)  # 0 where void
-        costs.append((errors * _growth(errors, own, valid)).sum(1))
+        costs.append((errors * _lovasz_gradient(errors, own, valid)).sum(1))
         present.append(own.any(1))
     return mean_over_groups(torch.stack(costs, 1), torch.stack(present, 1), reduce, class_weights)
 
 
 @torch.no_grad()
-def _growth(errors: Tensor, own: Tensor, valid: Tensor) -> Tensor:
-    """(G, P): the growth of 1 - IoU when each pixel becomes wrong after all those of greater error.
+def _lovasz_gradient(errors: Tensor, own: Tensor, valid: Tensor) -> Tensor:
+    """(G, P): the increase of 1 - IoU when a pixel is misclassified in addition to all with larger errors.
 
-    The differences are written out, since two values of 1 - IoU over a million pixels cancel in float32.
+    In closed form, since subtracting two values of 1 - IoU over a million pixels loses all digits of float32.
     """
     order = errors.masked_fill(~valid, -1.0).argsort(1, descending=True)  # void pixels last
     own = own.gather(1, order)
@@ -57,8 +57,8 @@ def _growth(errors: Tensor, own: Tensor, valid: Tensor) -> Tensor:
     num_own = num_missed[:, -1:]
     num_wrong = torch.arange(1, own.shape[1] + 1, device=own.device)
     union = (num_own + num_wrong - num_missed).to(errors.dtype)
-    growth = torch.where(own, 1 / union, (num_own - num_missed) / (union * (union - 1)).clamp(min=1))
-    return torch.zeros_like(errors).scatter_(1, order, growth)
+    increase = torch.where(own, 1 / union, (num_own - num_missed) / (union * (union - 1)).clamp(min=1))
+    return torch.zeros_like(errors).scatter_(1, order, increase)
 
 
 class Lovasz(ClassMean):

@@ -1,7 +1,7 @@
 """The loss of Matthews' correlation coefficient (Abhishek and Hamarneh 2021, arXiv 2010.13454).
 
-The paper's is of two classes. With more, each class is compared with the rest, and the mean is over the
-classes that have such a comparison: some labelled pixels have the class, and some do not.
+The paper defines it for two classes. With more, each class is compared with the rest. The mean is over the
+classes that some labelled pixels have, and some have not.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ def mcc(
 ) -> Tensor:
     """1 - (TP TN - FP FN) / sqrt((TP + FP) (TP + FN) (TN + FP) (TN + FN)), averaged over the classes.
 
-    The counts are sums of probabilities over the batch. A loss of 1 is that of a prediction which does not
-    depend on the label, 0 a perfect one, 2 one that is always wrong.
+    The counts are sums of probabilities over the batch. 0 is a perfect prediction, 1 one that does not depend
+    on the label, 2 one that is always wrong.
 
     Args:
         logits: (B, C, H, W), float32 or float64.
@@ -38,14 +38,15 @@ def mcc(
 
 
 def _of_sums(sums: Tensor, class_weights: Tensor | None) -> Tensor:
-    """From (3, C) sums of `overlap_sums`, as shares i, p and y of the labelled pixels.
+    """From the (3, C) sums of `overlap_sums`.
 
-    The numerator is then i - p y, and the denominator sqrt(p (1 - p) y (1 - y)).
+    Divided by the number of labelled pixels they are i, p and y. The numerator is then i - p y, and the
+    denominator sqrt(p (1 - p) y (1 - y)).
     """
     num_pixels = sums[2].sum()
     i, p, y = (sums / num_pixels.clamp(min=1)).unbind()
     has_both = (y > 0) & (y < 1)
-    least = torch.finfo(sums.dtype).tiny  # a class of which no pixel has a probability, or all have 1
+    least = torch.finfo(sums.dtype).tiny  # for p = 0 and p = 1, where the denominator would be 0
     spread = torch.where(has_both, (p * (1 - p)).clamp(min=least) * y * (1 - y), 1.0)
     return mean_over_present(1 - (i - p * y) / spread.sqrt(), has_both, class_weights)
 
@@ -63,7 +64,7 @@ class MCC(ClassMean):
         super().__init__(ignore_index, class_weights)
 
     def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
-        """The same loss from sums over the batch; scalar."""
+        """The same loss, computed from sums over the batch; scalar."""
         return _of_sums(reduce(sums.overlap()), self.class_weights)
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:

@@ -29,25 +29,26 @@ class Ramp(Section, from_attributes=True):
     ramp: int = Field(ge=0)
 
     def at(self, step: int) -> float:
-        """The weight in force during update `step`."""
+        """The weight at update `step`."""
         done = min(1.0, max(0, step - self.start) / max(1, self.ramp))
         return self.begin + (self.end - self.begin) * done
 
 
 class FromSums(Protocol):
-    """A term with a true attribute `takes_sums`; its `sum_options`, if any, go to `pixel_sums`.
+    """A term that is computed from `PixelSums`; its attribute `takes_sums` is true.
 
-    A parameter `denominator` of `of_sums`, if any, is what it divides by in a part of a batch.
+    If it has `sum_options`, these are arguments of `pixel_sums`. If `of_sums` has a parameter `denominator`,
+    the term divides by that on a part of a batch.
     """
 
     def of_sums(self, sums: PixelSums, reduce: Reduce, **denominator: Tensor) -> Tensor: ...
 
 
 class Part(NamedTuple):
-    """How the terms of a part of a batch are to be computed, by their log names; see `MixedLoss.parts_of`.
+    """How each term is computed on a part of a batch, by its log name; see `MixedLoss.parts_of`.
 
-    weights: of the value of a term.
-    denominators: what a term divides by instead of its own denominator.
+    weights: factors of the values of the terms.
+    denominators: what terms divide by instead of their denominators on the part.
     """
 
     weights: Mapping[str, Tensor]
@@ -60,9 +61,9 @@ WHOLE = Part({}, {})
 class MixedLoss(nn.Module):
     """Adds up terms, each a module called as `term(logits, labels)`.
 
-    One whose `forward` has a parameter `reduce` is given the function that sums over all processes there. One
-    that is `FromSums` gets what `losses.pixel_sums` gives instead. A method `denominator(labels)`, if any,
-    gives what the mean of the term divides by, for a batch that is computed in parts.
+    If the `forward` of a term has a parameter `reduce`, it gets the function that sums over all processes. A
+    term that is `FromSums` gets the result of `losses.pixel_sums` instead of logits and labels. If a term has
+    a method `denominator(labels)`, it returns the denominator of its mean, for a batch computed in parts.
 
     Args:
         terms: the log name of each term ("loss_ce") -> the term and its weight.
@@ -72,14 +73,14 @@ class MixedLoss(nn.Module):
         multi_label: labels are masks (B, C, H, W) of classes that may overlap.
 
     Attributes:
-        step: the update, which the weights may depend on.
+        step: the number of the update, on which weights may depend.
         gradient_norms: whether the norm of each weighted term's gradient is returned, too; it costs a
             backward pass of the loss per term.
-        part: which part of a larger batch the labels are; see `parts_of`.
-        sum_over_processes: takes every sum over the batch before a ratio is formed. Replace it by an
-            all-reduce whose backward is an all-reduce too: each process then returns the loss of the whole
-            batch, and the mean of their parameter gradients (what DDP computes) is that of one process with
-            the whole batch.
+        part: how terms are computed where the labels are a part of a larger batch; see `parts_of`.
+        sum_over_processes: applied to every sum over the batch before a ratio is formed. With several
+            processes it has to be an all-reduce whose backward is an all-reduce too: each process then
+            returns the loss of the whole batch, and the mean of their parameter gradients (what DDP computes)
+            is the gradient of one process with the whole batch.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class MixedLoss(nn.Module):
         return found
 
     def _checked(self, labels: Tensor, num_images: int) -> Tensor:
-        """The labels, as numbers that torch takes for an index."""
+        """The labels; class ids as int64, by which torch can index."""
         shape = ("C", "H", "W") if self.multi_label else ("H", "W")
         are_ids = self.multi_label or not labels.is_floating_point()
         if labels.ndim != 1 + len(shape) or len(labels) != num_images or not are_ids:
@@ -159,7 +160,7 @@ class MixedLoss(nn.Module):
         return labels.long() if labels.dtype == torch.uint8 and not self.multi_label else labels
 
     def weight(self, name: str) -> float:
-        """Of a term, by its log name, in the present step."""
+        """The weight of a term, by its log name, at the present step."""
         weight = self.weights[name]
         return weight.at(self.step) if isinstance(weight, Ramp) else weight
 
@@ -167,13 +168,14 @@ class MixedLoss(nn.Module):
     def parts_of(self, labels: Sequence[Tensor]) -> list[Part]:
         """For each part of a batch, what `part` has to be while its loss is computed.
 
-        The mean of the losses is then the loss of the whole batch, on all processes, for terms that are a
-        mean over pixels or images. Dice, Jaccard, Tversky and Lovasz over the batch, OHEM and terms without
-        `denominator` become a mean of those of the parts, by labelled pixels.
+        The mean of the losses of the parts is then the loss of the whole batch, on all processes, for terms
+        that are a mean over pixels or images. Dice, Jaccard, Tversky and Lovasz over the batch, OHEM and
+        terms without `denominator` become a mean over the parts, weighted by their labelled pixels.
 
-        A term that takes a denominator gets that of the whole batch, over the number of parts. The value of
-        any other is multiplied by its own denominator over that one. The product is not the same where its
-        own is 0 and its costs are not: smoothed cross-entropy of classes that have the weight 0.
+        d is the denominator of the whole batch divided by the number of parts. A term whose `of_sums` has a
+        parameter `denominator` gets d; the value of any other term is multiplied by its denominator on the
+        part divided by d. Both give the same, except where the denominator on a part is 0 and the numerator
+        is not: cross-entropy with label smoothing, of classes of weight 0.
 
         Args:
             labels: (b, H, W) of each part, on this process.

@@ -1,7 +1,8 @@
 """Losses of pixels that may have several classes: each class against the rest, by a sigmoid.
 
-sigmoid(x) is the softmax over (0, x). So logits (B, C, h, w) are those of C tasks of two classes, not the
-class and the class, and the terms for one class a pixel are taken over: cross-entropy becomes the binary one.
+sigmoid(x) is the softmax over (0, x). So logits (B, C, h, w) are C tasks of two classes each, "not the class"
+and "the class", to which the losses for one class per pixel are applied: cross-entropy becomes binary
+cross-entropy.
 
 Shapes: B samples, C classes, h x w pixels of the logits, H x W of the labels.
 """
@@ -16,16 +17,16 @@ from losses.statistics import Reduce, identity
 
 
 def as_two_classes(logits: Tensor) -> Tensor:
-    """(..., h, w) logits of a class -> (N, 2, h, w) of the rest and the class, N the product of the rest."""
+    """(..., h, w) logits -> (N, 2, h, w) of "not the class" and "the class", N the product of "..."."""
     of_class = logits.reshape(-1, 1, *logits.shape[-2:])
     return torch.cat([torch.zeros_like(of_class), of_class], dim=1)
 
 
 def multi_label_sums(logits: Tensor, labels: Tensor, ignore_index: int, **options: Any) -> PixelSums:
-    """As `pixel_sums`, over masks: cost and weight are summed over the classes, too.
+    """`pixel_sums` of masks; cost and weight are summed over the classes, too.
 
     Args:
-        logits: (B, C, h, w); as there, bf16 and fp16 are read as float32.
+        logits: (B, C, h, w); bf16 and fp16 are read as float32, as in `pixel_sums`.
         labels: (B, C, H, W), int64: 1 where the class is, 0 where not, `ignore_index` where unknown.
         options: of `pixel_sums`.
     """
@@ -36,14 +37,14 @@ def multi_label_sums(logits: Tensor, labels: Tensor, ignore_index: int, **option
 
 
 class PerClass(nn.Module):
-    """A term for one class a pixel, applied to each class against the rest; all count as one batch."""
+    """Applies a term for one class per pixel to each class against the rest, all classes as one batch."""
 
     def __init__(self, term: nn.Module):
         super().__init__()
         self.term = term
 
     def denominator(self, labels: Tensor) -> Tensor:
-        """What the mean divides by."""
+        """The denominator of the mean."""
         found: Tensor = self.term.denominator(labels.flatten(0, 1))  # type: ignore[operator]
         return found
 

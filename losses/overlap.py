@@ -1,4 +1,4 @@
-"""The losses of overlap: Dice, Jaccard and Tversky, and what they share with Lovasz.
+"""Overlap losses: Dice, Jaccard and Tversky, and what they share with Lovasz.
 
 The mean is over the classes that are present in the labels, weighted where there are class weights: an absent
 class has no overlap to measure, and counting it as 0 or as 1 makes the loss depend on how many classes a
@@ -32,8 +32,8 @@ def class_maps(logits: Tensor, labels: Tensor, ignore_index: int) -> tuple[Tenso
 def overlap_sums(logits: Tensor, labels: Tensor, ignore_index: int, per_image: bool = False) -> Tensor:
     """Three sums for each class, void pixels ignored: (3, C), or (3, B, C) for each image.
 
-    They are I, the probability of the class where it is the label; P, its probability; Y, its labels. The
-    rest is as in `class_maps`.
+    I sums the probability of the class over the pixels with its label, P over all labelled pixels, and Y
+    counts the pixels with its label. The arguments are as in `class_maps`.
     """
     pixels = (2, 3) if per_image else (0, 2, 3)
     probabilities, own = class_maps(logits, labels, ignore_index)
@@ -50,7 +50,7 @@ def overlap_costs(sums: Tensor, alpha: float, beta: float) -> tuple[Tensor, Tens
     Args:
         sums: (3, ..., C), from `overlap_sums`.
         alpha: 0 or above.
-        beta: above 0, or a class that is not predicted at all would cost 0 / 0.
+        beta: above 0; with 0, a class that is not predicted at all would be 0 / 0.
     """
     intersection, predicted, labelled = sums.unbind()
     present = labelled > 0
@@ -68,11 +68,13 @@ def mean_over_present(costs: Tensor, present: Tensor, class_weights: Tensor | No
 def mean_over_groups(
     costs: Tensor, present: Tensor, reduce: Reduce = identity, class_weights: Tensor | None = None
 ) -> Tensor:
-    """(G, C) -> scalar: the mean of the groups, such as images, that have a class present, each by itself.
+    """(G, C) -> scalar: the mean over the classes of each group, such as an image, then over the groups.
+
+    Groups without a present class are left out.
 
     Args:
         reduce: sums over all processes, which may have groups of their own.
-        class_weights: (C,), of the mean within a group; a class with 0 counts as absent.
+        class_weights: (C,), of the mean within a group; a class of weight 0 counts as absent.
     """
     counted = present if class_weights is None else present & (class_weights > 0)
     counts = counted.any(-1).to(costs.dtype)  # (G,)
@@ -106,7 +108,7 @@ def tversky(
         beta: above 0.
         gamma: above 0; 1 is the plain form; above 1, classes that are nearly perfect get more weight.
         reduce: sums over all processes.
-        per_image: sums and means are taken in each image, and then the mean of the images that have a label.
+        per_image: the loss is computed for each image, and averaged over the images that have a label.
         class_weights: (C,), not negative, of the mean over the classes.
     """
     sums = overlap_sums(logits, labels, ignore_index, per_image)
@@ -126,7 +128,7 @@ def _focal_costs(sums: Tensor, alpha: float, beta: float, gamma: float) -> tuple
 
 
 class ClassMean(nn.Module):
-    """A loss that is a mean over the classes present, of which each may have a weight."""
+    """A loss that is a mean over the classes present, weighted if there are class weights."""
 
     class_weights: Tensor | None
 
@@ -140,7 +142,7 @@ class ClassMean(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)  # the recipe holds them
 
     def denominator(self, labels: Tensor) -> Tensor:
-        """What the mean over the images divides by; over the batch, its labelled pixels."""
+        """The number of images in the mean; of a loss over the batch, its labelled pixels."""
         return num_counted(labels, self.ignore_index, self.class_weights, self.per_image)
 
 
@@ -152,11 +154,11 @@ class Overlap(ClassMean):
 
     @property
     def takes_sums(self) -> bool:
-        """Sums are over the batch."""
+        """Whether sums over the batch are enough: not for a loss per image."""
         return not self.per_image
 
     def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
-        """The same loss from sums over the batch; scalar."""
+        """The same loss, computed from sums over the batch; scalar."""
         costs, present = _focal_costs(reduce(sums.overlap()), self.alpha, self.beta, self.gamma)
         return mean_over_present(costs, present, self.class_weights)
 

@@ -27,7 +27,7 @@ STRIP_PX = 1 << 13  # enough work for one call, and their 21 classes still fit a
 class PixelSums(NamedTuple):
     """Sums over the pixels; void pixels are ignored.
 
-    cost: (), cross-entropy of each pixel, weighted by class and smoothed.
+    cost: (), cross-entropy of each pixel, weighted by class and with label smoothing.
     weight: (), weight of each pixel's class.
     intersection: (C,), probability of the class where it is the label.
     predicted: (C,), probability of the class.
@@ -53,10 +53,10 @@ def pixel_sums(
     label_smoothing: float = 0.0,
     align_corners: bool = False,
 ) -> PixelSums:
-    """Of logits that are upsampled bilinearly to the labels.
+    """The sums over all pixels, of logits that are upsampled bilinearly to the labels.
 
     Args:
-        logits: (B, C, h, w); bf16 and fp16 are read as float32, in which the sums are.
+        logits: (B, C, h, w); bf16 and fp16 are read as float32, the type of the sums.
         labels: (B, H, W), int64. An id outside 0..C-1 that is not `ignore_index` raises RuntimeError on the
             CPU, makes the cost NaN in the Triton kernel, and trips a device assertion elsewhere.
         class_weights: (C,), not negative.
@@ -64,11 +64,12 @@ def pixel_sums(
         align_corners: as in `torch.nn.functional.interpolate`.
 
     Returns:
-        Sums whose first, third and fourth carry a gradient (once: they cannot be differentiated twice).
+        The sums; `cost`, `intersection` and `predicted` are differentiable, but not twice.
     """
     num_classes, full = logits.shape[1], torch.promote_types(logits.dtype, torch.float32)
     weights = logits.new_ones(num_classes) if class_weights is None else class_weights
     weights = weights.to(logits.device, full)
+    # (C,): the weights of -log p of a class at the pixels of this label, and at all labelled pixels.
     sharp, smooth = weights * (1 - label_smoothing), weights * (label_smoothing / num_classes)
     if logits.device.type == "cuda" and _has_triton():
         from losses.triton_sums import TritonSums
@@ -118,8 +119,8 @@ class _Strip:
     logits: Tensor  # (C, n)
     index: Tensor  # (1, n), the label, 0 where void
     valid: Tensor  # (1, n), 1 or 0
-    rows: Tensor  # (stop - start, sources), by which source rows make up each row
-    sources: slice  # of the logits' rows
+    rows: Tensor  # (stop - start, sources), the weight of each source row in each row
+    sources: slice  # the rows of the logits that the strip reads
 
 
 class _Strips(torch.autograd.Function):
@@ -195,7 +196,7 @@ def _strips(
     _, H, W = labels.shape
     rows = interpolation_matrix(H, h, align_corners).to(logits)  # (H, h)
     used = rows.ne(0)
-    first = used.int().argmax(1).tolist()  # of the source rows that make up a row
+    first = used.int().argmax(1).tolist()  # the first source row that a row reads
     last = (h - 1 - used.flip(1).int().argmax(1)).tolist()
     num_rows = max(1, STRIP_PX // W)
     for sample in range(B):

@@ -1,4 +1,4 @@
-"""What the losses share: sums that go over all processes, and means that stay finite without valid pixels.
+"""What the losses share: sums over all processes, and means that stay finite without valid pixels.
 
 A loss is a ratio of sums over the batch. With the batch spread over processes, each sum has to be taken over
 all of them before the ratio, or the gradients are not those of one process with the same batch. So a loss
@@ -56,7 +56,7 @@ def pixel_weights(
 
 
 def num_labelled(labels: Tensor, ignore_index: int, per_image: bool = False) -> Tensor:
-    """Scalar, of (B, H, W) labels: the pixels, or the images, that are not void."""
+    """How many pixels of (B, H, W) labels are not void, or how many images have such pixels; scalar."""
     valid = (labels != ignore_index).flatten(1)  # (B, H W)
     return (valid.any(1) if per_image else valid).sum()
 

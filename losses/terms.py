@@ -128,7 +128,7 @@ TERMS = {
     "boundary": Term("loss_boundary", "losses.boundary:Boundary", BoundaryOptions),
 }
 
-SINGLE_ONLY = {"class_weights": "none", "ohem": None, "per_image": False}  # option -> all that multi allows
+SINGLE_ONLY = {"class_weights": "none", "ohem": None, "per_image": False}  # what multi requires
 
 
 def require_multi(term: Any) -> None:

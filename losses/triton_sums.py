@@ -1,20 +1,20 @@
 """`losses.pixel_sums` on a CUDA device, in Triton: logits at full size exist in registers only.
 
 A block is (classes, pixels), both powers of two: the lanes of a warp run over neighbouring pixels, whose
-logits are neighbours in memory. Up to MAX_CLASSES are one block; more are several, and a kernel before
-computes over all of them what a pixel needs: the normaliser of its softmax forward, the mean of the gradient
-over its probabilities backward.
+logits are neighbours in memory. Up to MAX_CLASSES classes are one block. More are several blocks, and a
+kernel that runs first computes what a pixel needs of all classes: the normaliser of its softmax in the
+forward pass, the mean of the gradient, weighted by its probabilities, in the backward pass.
 
-Forward, each program adds up some rows of a block of pixels and writes its sums to its own slot; the
-normalisers are kept. Backward, each program sums the gradients of one row's pixels into a block of source
-columns, and a second kernel sums the rows. No atomics are used, so the same input gives the same bits. An id
-outside the classes makes the cost NaN. Sums are float32, or float64 for float64 logits; logits may be bf16 or
-fp16 too.
+In the forward pass each program adds up some rows of a block of pixels and writes its sums to its own place;
+the normalisers are kept. In the backward pass each program sums the gradients of one row's pixels into a
+block of source columns, and a second kernel sums the rows. No atomics are used, so the same input gives the
+same bits. An id outside the classes makes the cost NaN. Sums are float32, or float64 for float64 logits;
+logits may be bf16 or fp16 too.
 
 With TRITON_INTERPRET=1 in the environment the kernels run on the CPU, which is how they are tested without a
 GPU; `tests/losses/test_compiled_kernels.py` compiles them for one and counts registers.
 
-Shapes as in losses/pixel_sums.py; `sharp` is what a class weighs in the cost at its pixels, `smooth` at all.
+Shapes, `sharp` and `smooth` as in losses/pixel_sums.py.
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ from losses.interpolation import Taps
 MAX_CLASSES = 32  # of a block
 BLOCK_PX = 64  # of a block at most
 PER_THREAD = 8  # elements of a block: each value takes as many registers
-ROWS = 8  # of a program in the forward pass, which are added before the lanes are
+ROWS = 8  # of a program in the forward pass: it adds them up before it sums over the lanes
 LIMITS = {"maxnreg": 128}  # registers of a thread, so that two programs of 8 warps fit a multiprocessor
 
 
