@@ -1,4 +1,4 @@
-"""A network as its blocks: for gradients by block, and for learning rates that fall with the depth."""
+"""The blocks of a network: for gradients per block, and for layer-wise decay of the learning rate."""
 
 from typing import Any
 
@@ -35,9 +35,9 @@ def depth_from_head(model: nn.Module) -> dict[int, int]:
 def trained_blocks(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Name -> trainable parameters, in the model's order; together they are all trainable parameters.
 
-    A module that contains a sequence of composed modules is split into the modules of the sequence: a stage
-    of an encoder becomes its blocks ("encoder.stages.0.blocks.1"), a block stays whole. Parameters outside
-    the sequence are listed under the name of the module that owns them.
+    A sequence of blocks, such as a stage of an encoder, is divided into its blocks
+    ("encoder.stages.0.blocks.1"); a block is not divided. Parameters outside of sequences are listed under
+    the name of the module that owns them.
     """
     blocks: dict[str, list[nn.Parameter]] = {}
     _split(model, "", blocks)
@@ -47,9 +47,9 @@ def trained_blocks(model: nn.Module) -> dict[str, list[nn.Parameter]]:
 
 
 def encoder_blocks(model: nn.Module) -> dict[str, nn.Module]:
-    """Name -> block: the composed modules in the sequences of the encoder, or of a model without an encoder.
+    """Name -> block, of the encoder, or of a model without an encoder.
 
-    Of sequences inside each other, the modules of the inner one.
+    Blocks are the modules of a sequence that have submodules; where sequences are nested, of the inner one.
     """
     encoder = getattr(model, "encoder", model)
     members = {
@@ -77,7 +77,7 @@ def _is_sequence(module: nn.Module) -> bool:
 
 
 def _is_composed(module: nn.Module) -> bool:
-    """Convolution, norm and activation in a plain Sequential count as one layer."""
+    """Whether it has submodules and parameters; a plain Sequential (conv, norm, activation) is one layer."""
     return (
         type(module) is not nn.Sequential
         and any(True for _ in module.children())

@@ -1,4 +1,4 @@
-"""`build_model`: from the name and options of an architecture to the network, with random weights."""
+"""`build_model`: makes a network, with random weights, from the name and options of its architecture."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from engine.components import (
 from models.architectures import ARCHITECTURES, SegFormerOptions, ViTOptions
 from models.errors import ModelError
 
-DEFAULTS = {  # of options that another architecture would not take
+DEFAULTS = {  # option that not every architecture has -> its default
     key: getattr(options, key)
     for options, keys in (
         (SegFormerOptions, ("decoder_width", "head", "checkpointing")),
@@ -27,7 +27,7 @@ DEFAULTS = {  # of options that another architecture would not take
     )
     for key in keys
 }
-NO_OPTIONS = ("arch", "from_scratch", "weights", "freeze", "auxiliary")  # keys of the section
+NO_OPTIONS = ("arch", "from_scratch", "weights", "freeze", "auxiliary")  # keys of the section for all
 
 
 def build_model(
@@ -54,7 +54,7 @@ def build_model(
             constructor takes the options, and num_classes and class_names if it has parameters of these
             names. Anything else is an architecture of segmentation_models_pytorch on `encoder`.
         class_names: one logit each, in this order.
-        num_classes: K, where there are no names.
+        num_classes: K, if there are no class names.
         in_channels: n, the bands of the images; None: RGB.
         mean, std: of each band, of pixels in 0..255; None: of RGB, those of the encoder's weights.
         options: of the architecture, where `arch` is a name.
@@ -97,8 +97,8 @@ def build_model(
 def without_effect(section: Any) -> list[str]:
     """The options, `key=value`, that a recipe's `model` section changes and its architecture does not take.
 
-    Where an option is off at its value, such as a drop path rate of 0, nothing is missing. Options in
-    DEFAULTS are refused by `build_model`.
+    Without those at a value that turns them off, such as a drop path rate of 0. Options in DEFAULTS are not
+    listed: `build_model` refuses them.
     """
     _, declaration = _find(section.arch, vars(section))
     known = options_of(declaration, {"num_classes": 0, "class_names": ()})

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def statistics_of(in_channels: int, values: Sequence[float]) -> Tensor:
-    """A value a channel, (1, n, 1, 1); their mean for each, where there is another number of channels."""
+    """(1, n, 1, 1): a value for each channel; their mean for each if there are more or fewer than n."""
     own = values if len(values) == in_channels else [sum(values) / len(values)] * in_channels
     return torch.tensor(own).view(1, in_channels, 1, 1)
 
@@ -17,8 +17,9 @@ def adapted_to_bands(
 ) -> tuple[dict[str, Tensor], str]:
     """Weights whose first layer takes the bands of the model.
 
-    A band that both have keeps its filter; each other one starts from the mean of all. Where they have none
-    in common, that mean is scaled too, so that equal bands give what equal bands gave.
+    A band that both have keeps its filter; any other starts from the mean of all filters. If no band is in
+    common, the mean is multiplied by the ratio of the numbers of bands, so that an image of equal bands gives
+    the output that it gave before.
 
     Args:
         own: the model's state dict.
@@ -26,7 +27,7 @@ def adapted_to_bands(
         here, there: the bands of the model, and those that the weights were trained on.
 
     Returns:
-        `found` with the other first layer, and what was done; nothing where the bands are the same.
+        `found` with the adapted first layer, and a text about it, empty if the bands are the same.
     """
     adapted = dict(found)
     if tuple(here) == tuple(there):

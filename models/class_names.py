@@ -71,9 +71,9 @@ def known_set(num_classes: int) -> tuple[str, tuple[str, ...]] | None:
 
 
 def matching_rows(here: Sequence[str], there: Sequence[str]) -> list[int | None]:
-    """For each class of `here`, the one of `there` of that name, else the first that means the same, or None.
+    """For each class of `here` the index in `there` of its name, else of the first synonym, else None.
 
-    A name may hold several for one class, separated by commas or semicolons.
+    A class may have several names in one text, separated by commas or semicolons.
     """
     exact = {name: row for row, name in enumerate(there) if name}
     rows: dict[str, int] = {}

@@ -1,7 +1,7 @@
 """The discriminator of adversarial training: a PatchGAN (pix2pix, arXiv 1611.07004).
 
-It scores every patch of (image, class probabilities) as drawn by an annotator or by the network. Void pixels
-are hidden from it, and it returns the share of each patch that was valid.
+It classifies every patch of (image, class probabilities) as from an annotator or from the network. Void
+pixels are hidden from it, and it returns the share of valid pixels of each patch.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class PatchDiscriminator(nn.Module):
     Args:
         num_classes: K, the channels of the probabilities.
         channels: of the first layer.
-        layers: number of halvings; one logit is for a cell of 2^layers x 2^layers pixels.
+        layers: number of strided convolutions; a logit is for a cell of 2^layers x 2^layers pixels.
         sees_image: False: it scores the probabilities alone.
         in_channels: of the image; mean, std: of each, in 0..255. None: of RGB, ImageNet's.
     """
@@ -83,7 +83,7 @@ class PatchDiscriminator(nn.Module):
         return logits, F.adaptive_avg_pool2d(weight, logits.shape[-2:])
 
     def _missing(self, size_px: int) -> int:
-        """Rounded up to whole cells, at least two: instance normalisation of one value is undefined."""
+        """The padding to whole cells, at least two: instance normalisation of one value is undefined."""
         return max(2 * self.cell_px, -(-size_px // self.cell_px) * self.cell_px) - size_px
 
 
@@ -92,7 +92,7 @@ def _halving(before: int, after: int) -> nn.Module:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Normal of 0.02 around 0 for convolutions and around 1 for norms, as in the authors' code."""
+    """Normal of standard deviation 0.02, of mean 0 for convolutions and 1 for norms, as by the authors."""
     if isinstance(module, nn.Conv2d):
         assert module.bias is not None
         nn.init.normal_(module.weight, 0.0, 0.02)

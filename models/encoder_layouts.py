@@ -1,6 +1,6 @@
 """The key layouts in which weights of encoders of segmentation_models_pytorch (SMP) are published.
 
-A layout gives, for each tensor of our model, its name in a file. The one that finds the most tensors counts.
+A layout gives, for each tensor of our model, its name in a file. The one that finds the most tensors is used.
 """
 
 import re
@@ -41,7 +41,7 @@ def _timm(own: Iterable[str]) -> dict[str, str]:
 
 
 def _efficientnet_pytorch(own: Iterable[str]) -> dict[str, str]:
-    """Blocks are counted through all stages there, and within a stage in timm."""
+    """efficientnet_pytorch numbers the blocks over all stages, timm within each stage."""
     timm = _timm(own)
     matches = {key: re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(.+)\.(\w+)", there) for key, there in timm.items()}
     places = sorted({(int(m[1]), int(m[2])) for m in matches.values() if m})

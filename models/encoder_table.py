@@ -25,7 +25,7 @@ FAMILIES = {  # the smallest encoder of each
     "MaxViT": "tu-maxvit_pico_rw_256",
     "PVT-V2": "tu-pvt_v2_b0",
     "Hiera": "tu-hiera_tiny_224",
-    "Hiera, codes by window": "tu-hiera_small_abswin_256",
+    "Hiera, window embeddings": "tu-hiera_small_abswin_256",
     "MobileNetV4": "tu-mobilenetv4_conv_small",
     "EfficientViT": "tu-efficientvit_b0",
     "EfficientViT-M": "tu-efficientvit_m0",
@@ -59,10 +59,10 @@ Heads with the same answers share a column.
 {legend}
 
 "Sides" is what both sides of an image are padded to; images of any size are taken. Swin and Swin-V2 compute
-the masks of their windows for each image; Hiera interpolates its position codes (better with codes by window,
-arXiv [2311.05613](https://arxiv.org/abs/2311.05613)); MaxViT keeps its windows, which have to divide all its
-maps. At the size that timm made an encoder for, its maps are timm's. Take a crop that the sides divide, since
-padding costs time: 256 for a MaxViT of 256 px.
+the masks of their windows for each image; Hiera interpolates its position embeddings (better with window
+embeddings, arXiv [2311.05613](https://arxiv.org/abs/2311.05613)); MaxViT keeps its windows, which have to
+divide all its maps. At the size that timm made an encoder for, its maps are timm's. Take a crop that the
+sides divide, since padding costs time: 256 for a MaxViT of 256 px.
 """
 
 

@@ -1,7 +1,7 @@
 """Encoders of segmentation_models_pytorch (SMP) and timm: which there are, and the sizes of images they take.
 
-Some encoders of timm are made for one size. Those that compute the same at that size, and something
-meaningful at others, are fitted to any size here; the rest are refused.
+Some encoders of timm are made for one image size. Those that can take other sizes, with the same output as
+before at their own, are adapted here; the rest are refused.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ INCEPTION_FAMILY = ("inceptionv4", "inceptionresnetv2", "xception")
 MULTIPLE_PX = 32  # of the sides: every stage then halves evenly
 VIT_MODULES = ("deit", "eva", "vision_transformer", "vision_transformer_hybrid", "vitamin")  # of timm.models
 SWIN_MODULES = ("swin_transformer", "swin_transformer_v2", "swin_transformer_v2_cr")
-ONEDNN_CHANNELS = 16  # of a block of its kernels
+ONEDNN_CHANNELS = 16  # of a block of oneDNN's kernels
 
 
 class Sizes(NamedTuple):
@@ -45,7 +45,7 @@ def sizes_of(encoder: str) -> Sizes:
     """The sizes that an encoder takes.
 
     Raises:
-        ModelError: only one.
+        ModelError: it takes one size only.
     """
     config = timm.get_pretrained_cfg(encoder.removeprefix("tu-")) if encoder.startswith("tu-") else None
     if config is None or not config.fixed_input_size:
@@ -99,7 +99,7 @@ def normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def adapt(encoder: nn.Module) -> None:
-    """Makes an encoder of SMP one of ours, in place: the same tensors, the same maps."""
+    """Replaces classes of the modules of an SMP encoder by those below, in place; tensors and maps stay."""
     for module in encoder.modules():
         if type(module) is nn.Conv2d and _breaks_onednn(module):
             module.__class__ = SubsampledConv2d  # the same attributes, here and below
@@ -139,7 +139,7 @@ class TimmEncoder(TimmUniversalEncoder):  # type: ignore[misc]  # SMP is not typ
 
 
 class AnySizeHiera(Hiera):
-    """Hiera (arXiv 2306.00989) for images whose sides divide by 32, its position codes interpolated."""
+    """Hiera (arXiv 2306.00989) for images whose sides divide by 32, its position embeddings interpolated."""
 
     def forward_intermediates(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """As timm's; (B, n, H, W)."""
@@ -155,7 +155,7 @@ class AnySizeHiera(Hiera):
 
     def _pos_embed(self, x: Tensor) -> Tensor:
         codes: Any = self.pos_embed  # (1, tokens, C)
-        if self.pos_embed_win is not None or codes.shape[1] == x.shape[1]:  # with codes by window: any size
+        if self.pos_embed_win is not None or codes.shape[1] == x.shape[1]:  # with window embeddings: any size
             return super()._pos_embed(x)
         side = round(codes.shape[1] ** 0.5)  # of the size that it was made for, which is a square
         codes = codes.unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (1, C, side, side)
@@ -165,10 +165,10 @@ class AnySizeHiera(Hiera):
 
 
 class ExportedConv(Conv2dSame):
-    """In an export, padded by constants, where timm divides each side by the stride and rounds up.
+    """With constant padding in an export, where timm computes it from the size of the image.
 
-    Tracing these divisions, one inside the other, took most of the time of an export. Here sides are whole
-    multiples of the stride, as images are padded to `multiple_px`, so the padding is the same for all.
+    Tracing timm's nested divisions took most of the time of an export. Images are padded to `multiple_px`, so
+    sides are multiples of the stride, and the padding is the same for all.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -184,10 +184,10 @@ class ExportedConv(Conv2dSame):
 
 
 class SubsampledConv2d(nn.Conv2d):
-    """A strided 1x1 convolution as one of the pixels that it sees.
+    """A strided 1x1 convolution, computed with stride 1 on the pixels that it reads.
 
-    Of few channels in channels-last memory, oneDNN's backward pass would write beyond its buffer, which ends
-    the process with a segmentation fault (oneDNN's issue 6035, torch 2.14.1).
+    With few channels in channels-last memory, oneDNN's backward pass of the strided one writes beyond its
+    buffer, and the process ends with a segmentation fault (oneDNN's issue 6035, torch 2.14.1).
     """
 
     def forward(self, x: Tensor) -> Tensor:

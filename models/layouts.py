@@ -1,10 +1,11 @@
 """The key layouts of published SegFormer weights, as tables of names.
 
 A layout maps the name of a part of our SegFormer to the name of the module that holds it there. The parts are
-our modules, except that keys and values of attention are parts of their own (`attn.k`, `attn.v`), because
-projects disagree on what they stack: parts that share a module there are stacked in it, in the order of the
-table. In a name, `{s}` is the stage counted from 0, `{S}` from 1, `{r}` from the coarsest, `{b}` the block;
-the first row that fits counts. `models.translation` applies the tables.
+our modules, except that the keys and the values of attention are two parts (`attn.k`, `attn.v`), as projects
+differ in which of queries, keys and values they stack in one tensor: parts with the same module there are
+stacked in it, in the order of the table. In a name, `{s}` is the stage counted from 0, `{S}` from 1, `{r}`
+from the coarsest, `{b}` the block; the first row that matches is used. `models.translation` applies the
+tables.
 """
 
 from typing import NamedTuple
@@ -15,7 +16,7 @@ class Layout(NamedTuple):
     name: in reports and `--layout`.
     prefix: of encoder keys inside a whole model; published backbones have none.
     encoder, head: part -> module there.
-    pointwise: ends of parts whose weight is a 1x1 convolution there and a matrix here.
+    pointwise: endings of the parts that are a 1x1 convolution there and a linear layer here.
     """
 
     name: str

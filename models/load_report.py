@@ -30,11 +30,11 @@ class PartReport:
 
     @property
     def share(self) -> float:
-        """Of the values of this part, 0..1."""
+        """Of the values of this part that were loaded, 0..1."""
         return self.num_matched_values / max(1, self.num_values)
 
     def leave_out(self, key: str, num_values: int) -> None:
-        """A key of the right shape whose rows are for other classes."""
+        """Moves a matched key, whose rows are for other classes, to the reshaped ones."""
         self.matched.remove(key)
         self.num_matched_values -= num_values
         self.reshaped.append(f"{key} (other classes)")

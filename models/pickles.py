@@ -72,7 +72,7 @@ def read_pickled(path: Path) -> Any:
 
 
 def _way_to_load(path: Path) -> str:
-    """That of `pickle.dump`, whose files torch.load does not read, or that of torch.save."""
+    """The call that loads it: pickle.load for files of pickle.dump, which torch.load does not read."""
     with path.open("rb") as file:
         start = file.read(64)
     magic = torch.serialization.MAGIC_NUMBER.to_bytes(10, "little")  # of torch.save before version 1.6

@@ -1,7 +1,7 @@
-"""From what a user writes in `model.weights` to a dict of tensors.
+"""Reads the tensors that a user names in `model.weights`.
 
-It is a file, a folder, a repository on the hub, or an installed package that holds a file of weights. Nothing
-that could run code is ever unpickled, and no code of a package is run.
+The name is that of a file, a folder, a repository on the hub, or an installed package that holds a file of
+weights. Nothing that could run code is ever unpickled, and no code of a package is run.
 """
 
 import codecs

@@ -75,11 +75,11 @@ def state_dict_in(content: Any, key: str, file: str) -> StateDict:
 
 
 def blocks_beyond(used: Sequence[str], others: Sequence[str]) -> list[str]:
-    """The names of `others` in further blocks of a series, such as a stage, of which `used` has the first.
+    """The names of `others` that are in further blocks of a stage of which `used` has the first blocks.
 
-    A deeper network of a family often begins each stage with the blocks of a shallower one, as ResNet-34 does
-    with those of ResNet-18, and would fill it. Of the last series nothing is said: timm leaves out blocks at
-    the end that give no feature maps.
+    If there are any, the weights are of a deeper network. In a family, such as ResNet-18 and ResNet-34, its
+    stages begin with the blocks of the shallower one, which its weights would fill completely. The last stage
+    is not compared: timm leaves out blocks at the end that give no feature maps.
 
     Args:
         used: in the order of the network.
@@ -95,7 +95,7 @@ def blocks_beyond(used: Sequence[str], others: Sequence[str]) -> list[str]:
 def translate_without_prefix(
     state: Mapping[str, Tensor], translate: Callable[[Mapping[str, Tensor]], Translation]
 ) -> Translation:
-    """`translate(state)`, of the keys without that common prefix with which most tensors get a name."""
+    """`translate(state)` without the common prefix of keys whose removal gives most tensors a name."""
     best: Translation = (None, {}, [*state])
     for prefix in ("", *_common_prefixes(state)):
         inner = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
@@ -123,7 +123,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _tensor(value: Tensor | NDArray[Any]) -> Tensor:
-    """Of an array too, in this machine's byte order, and of 64 bits where it has more."""
+    """A tensor as it is; of an array in this machine's byte order, of at most 64 bits a value."""
     if isinstance(value, Tensor):
         return value
     dtype = value.dtype.newbyteorder("=") if value.dtype.itemsize <= 8 else np.float64

@@ -1,7 +1,7 @@
 """Plain vision transformers of timm as encoders: patches of any size, images of any size, three heads.
 
 DINOv2, DINOv3, EVA-02, SigLIP, MAE and others give all their maps at one stride, the side of a patch. Images
-are padded to whole patches, and timm interpolates the position codes to the grid, or computes them for it.
+are padded to whole patches, and timm interpolates the position embeddings to the grid, or computes them.
 
 Shapes: B images, C channels of the encoder, a grid of h x w patches, D decoder width, K classes.
 """
@@ -71,12 +71,12 @@ def vit_model(
 
 
 class ViTEncoder(TimmViTEncoder):  # type: ignore[misc]  # SMP is not typed
-    """SMP's encoder, which takes maps of timm's model, with timm's last norm over each map where asked for.
+    """SMP's encoder, which takes maps of timm's model; with timm's last norm applied to each if asked for.
 
     Args:
         name: of timm.
-        num_maps: of the blocks at equal distances; 1 is the last block.
-        norm: whether the last norm is over each map.
+        num_maps: the number of blocks, at equal distances, whose maps are taken; 1 is the last block.
+        norm: whether the last norm is applied to each map.
         checkpointing: as in `vit_model`.
     """
 

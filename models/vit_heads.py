@@ -1,4 +1,4 @@
-"""What makes logits of the maps of a plain vision transformer: a linear layer, DPT, UPerNet.
+"""Decoders on a plain vision transformer: a linear layer, DPT, UPerNet.
 
 The layers are those of segmentation_models_pytorch (SMP), under its names. A decoder is called with the maps,
 (B, C, h, w) each, and their prefix tokens, (B, T, C) or None, and gives one map.
@@ -17,7 +17,7 @@ from models.architectures import Readout
 
 
 class LinearDecoder(nn.Module):
-    """BatchNorm of the last map, before one linear layer, as DINOv2 is probed (arXiv 2304.07193)."""
+    """BatchNorm of the last map, before one linear layer: the linear probe of DINOv2 (arXiv 2304.07193)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -33,10 +33,10 @@ class DPTDecoder(smp_dpt.DPTDecoder):  # type: ignore[misc]  # SMP is not typed
 
     Args:
         channels: C.
-        patch_px: the side of a patch. SMP makes four maps at strides 4 to 32 of maps at a power of two; here
-            the next one counts, so that 14 px give the same four scales as 16 px.
+        patch_px: the side of a patch. SMP makes maps at strides 4, 8, 16 and 32 if it is a power of two; here
+            it is rounded up to one, so that 14 px give the same four scales as 16 px.
         has_prefix_tokens: whether the encoder has a class token.
-        readout: what is done with it.
+        readout: what is done with the class token.
         width: D.
     """
 
@@ -65,7 +65,8 @@ class DPTDecoder(smp_dpt.DPTDecoder):  # type: ignore[misc]  # SMP is not typed
 class PyramidUPerNetDecoder(UPerNetDecoder):  # type: ignore[misc]
     """SMP's UPerNet (arXiv 1807.10221) on the simple feature pyramid of the last map (arXiv 2203.16527).
 
-    The pyramid has 4, 2, 1 and 1/2 times the grid, and its closing norms are those that UPerNet begins with.
+    Its maps have 4, 2, 1 and 1/2 times the sides of the grid; the norms at its end are those that SMP's
+    UPerNet begins with.
 
     Args:
         channels: C.

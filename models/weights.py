@@ -30,7 +30,7 @@ from models.state_dicts import StateDict, Translation, blocks_beyond, translate_
 from models.translation import EncoderShape, encoder_shape, translate
 
 MIN_ENCODER_SHARE = 0.95  # of its values; of all values of a model without a submodule `encoder`
-OF_OTHER_BANDS = re.compile(r"\S+ \((\d+)x(\d+)(x\d+x\d+) -> \1x\d+\3\)")  # one convolution
+OF_OTHER_BANDS = re.compile(r"\S+ \((\d+)x(\d+)(x\d+x\d+) -> \1x\d+\3\)")  # a convolution
 RGB = ("red", "green", "blue")
 # Their first dimension is the class; of DPT's head only the last layer.
 CLASSIFIERS = ("head.classifier.", "segmentation_head.0.", "segmentation_head.head.4.")

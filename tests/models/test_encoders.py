@@ -156,7 +156,7 @@ def hiera(size: tuple[int, int], by_window: bool) -> nn.Module:
 
 @pytest.mark.parametrize("by_window", [True, False])
 def test_hiera_at_another_size_is_timms_hiera_made_for_that_size(by_window: bool) -> None:
-    """With its position codes resized as timm resizes those of a vision transformer."""
+    """With its position embeddings resized as timm resizes those of a vision transformer."""
     ours, theirs = hiera((64, 64), by_window), hiera((96, 160), by_window)
     state = ours.state_dict()
     if not by_window:
