@@ -54,7 +54,7 @@ class WithPositionCodes(nn.Module):
 
 
 def test_resizing_with_a_filter_is_that_of_torch(segmenter_of, tmp_path: Path) -> None:
-    """Images, at a scale of the evaluation, and position embeddings, from 7 by 9 cells to fewer and to more."""
+    """Images at a scale of the evaluation; position embeddings from 7 by 9 cells to fewer and to more."""
     protocol = EvaluationProtocol("native", (0.5,), multiple=32)
     assert export_openvino(segmenter_of([WithPositionCodes()], protocol=protocol), tmp_path / "a.xml") < 1e-4
 
