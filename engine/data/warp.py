@@ -1,4 +1,4 @@
-"""Where the pixels of a crop come from: one sampling grid per sample, so that each is interpolated once.
+"""The geometric augmentation: one sampling grid per sample, so that each pixel is interpolated once.
 
 Scale, aspect, shear, rotation, flip, crop position and elastic deformation are composed into one grid; the
 image is sampled bilinearly, the labels with nearest neighbour. Outside the image, pixels are black and labels
@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 MAX_LEVEL = 3  # of the image pyramid: 1/8; the padding of a batch is a multiple of 2**MAX_LEVEL
 PROBES = 64  # per side: pixels of a crop in which the classes are counted before it is accepted
 NUM_IDS = 256  # of uint8 labels
-PARTS_OF_A_PX = 8192  # places are multiples of 1 / this, so that they are exact in -1..1 of a shared canvas
+PARTS_OF_A_PX = 8192  # positions are multiples of 1 / this, which float32 holds exactly in a grid of a batch
 
 
 def warp(
@@ -60,7 +60,7 @@ def warp(
     views = [View(p, size) for p, size in zip(parameters, sizes, strict=True)]
     void = float(ignore_index)
     if not one_by_one(images):
-        # Padded to powers of two, a place in pixels is exact in -1..1, however large the other samples are.
+        # Padded to powers of two: positions in pixels are exact in -1..1, however large other samples are.
         height, width = ((1 << (length - 1).bit_length()) - length for length in images.shape[2:])
         canvas, shifted = F.pad(images, (0, width, 0, height)), F.pad(labels - void, (0, width, 0, height))
         crops, crop_labels = _crops(canvas.float(), shifted, views, crop, void, choice)
@@ -75,7 +75,7 @@ def warp(
 
 
 def one_by_one(images: Tensor) -> bool:
-    """Whether samples are changed one after the other: one fits into the cache of a CPU.
+    """Whether samples are processed one after the other, as on a CPU, whose cache holds one.
 
     Other devices are faster with few large operations.
     """
@@ -86,11 +86,11 @@ def one_by_one(images: Tensor) -> bool:
 class Choice:
     """Which position of a crop is taken, of the first and the redraws.
 
-    max_ratio: one at which every class has less than this share of the labelled pixels.
-    sought: class ids; one that shows at least half as many pixels as any other position of the first of
-        these classes that the image has (compare rare class sampling, arXiv 2111.14887).
+    max_ratio: prefer a position at which every class has less than this share of the labelled pixels.
+    sought: class ids, of which the first that the image has is sought: prefer a position that shows at least
+        half as many pixels of it as any other position (compare rare class sampling, arXiv 2111.14887).
 
-    Of positions that are equally good the first is taken; what is sought counts more than the ratio.
+    `sought` takes precedence over `max_ratio`. Of positions that are equally good the first is taken.
     """
 
     max_ratio: float = 1.0
@@ -101,7 +101,7 @@ class Choice:
 
 
 class View:
-    """What one sample shows of its image.
+    """The geometry of one sample: the part of its image that it shows.
 
     Attributes:
         step: (2, 2): from a step in the crop, px, to the step in the source, px.
@@ -187,9 +187,11 @@ def _crops(
 
 
 def _grid(views: list[View], crop: int, canvas: Tensor, levels: list[int], choice: Tensor | None) -> Tensor:
-    """(B, S, S, 2): x and y, in -1..1 of a canvas (B, n, H, W) with images at these levels, of each pixel.
+    """(B, S, S, 2): the grid of `F.grid_sample`, x and y in -1..1 of a canvas (B, n, H, W).
 
-    `choice` (B,) is which position of the crop is taken; None: the first.
+    Args:
+        levels: of the image pyramid, at which the images in the canvas are.
+        choice: (B,), the index of the position that is taken of each crop; None: the first.
     """
     # Not F.affine_grid: that is a matrix product, which TF32 rounds by a visible fraction of a pixel. x and y
     # are separate planes, which is faster to fill and to read.
@@ -211,11 +213,11 @@ def _grid(views: list[View], crop: int, canvas: Tensor, levels: list[int], choic
 def _lines(
     views: list[View], crop: int, canvas: Tensor, levels: list[int], all_places: bool
 ) -> tuple[Tensor, Tensor]:
-    """x and y of the columns, along the middle row of the crop, and what the rows add; with all places for K.
+    """The grid as a sum: x and y of each column on the middle row of the crop, and what each row adds.
 
-    On a CPU in -1..1 of the canvas, (B, K, 2, 1, S) and (B, 1, 2, S, 1), planes of x and y, which are faster
-    to fill and to read. Elsewhere in 0..2, and whole parts of a pixel, (B, K, 1, S, 2) and (B, 1, S, 1, 2).
-    Without all places there is no K.
+    On a CPU in -1..1 of the canvas, as (B, K, 2, 1, S) and (B, 1, 2, S, 1): x and y are separate planes,
+    which are faster to fill and to read. On other devices in 0..2, rounded to PARTS_OF_A_PX, as
+    (B, K, 1, S, 2) and (B, 1, S, 1, 2). K and the 1 in its place are there with `all_places` only.
     """
     places = [crop_centres(view.parameters, view.image_size, crop) for view in views]
     middles = np.stack(places if all_places else [place[0] for place in places])  # (B, K, 2) or (B, 2)
@@ -239,7 +241,7 @@ def _lines(
 
 
 def _per_px(canvas: Tensor) -> Array:
-    """(2, 1, 1): the length of a pixel of the canvas (B, n, H, W) in x and y, where the canvas has 2."""
+    """(2, 1, 1): width and height of a pixel in the grid of a canvas (B, n, H, W), of sides of 2."""
     return 2 / np.array([canvas.shape[3], canvas.shape[2]])[:, None, None]
 
 
@@ -257,10 +259,13 @@ def _bend(views: list[View], crop: int, canvas: Tensor, levels: list[int]) -> Te
 
 
 def _take(maps: Tensor, views: list[View], crop: int, ignore_index: int, choice: Choice) -> Tensor:
-    """(B,): the position of each crop. `maps` (B, 1, H, W) are labels minus `ignore_index`.
+    """(B,): the index of the position that is taken of each crop.
 
     MMSegmentation redraws for `cat_max_ratio` up to ten times, too. Classes are counted on at most 64 x 64
     pixels of the crop, before the elastic deformation.
+
+    Args:
+        maps: (B, 1, H, W), labels minus `ignore_index`.
     """
     columns, rows = _lines(views, crop, maps, [0] * len(views), all_places=True)
     every = -(-crop // PROBES)
@@ -287,7 +292,7 @@ def _take(maps: Tensor, views: list[View], crop: int, ignore_index: int, choice:
 
 
 def _pyramid(images: Tensor, levels: list[int]) -> Tensor:
-    """Each of the images (B, n, H, W) at its level, in the upper left of what is returned."""
+    """Each of the images (B, n, H, W) at its level, in the upper left of the result."""
     if len(set(levels)) == 1:
         return F.avg_pool2d(images, 2 ** levels[0])  # (B, n, H / 2^level, W / 2^level)
     found = images
@@ -300,10 +305,11 @@ def _pyramid(images: Tensor, levels: list[int]) -> Tensor:
 
 
 def _low_pass(images: Tensor, views: list[View]) -> Tensor:
-    """The images (B, n, H, W), at their levels, low-passed so that reading them bilinearly does not alias.
+    """Low-pass filters images (B, n, H, W) at their levels, so that sampling them bilinearly does not alias.
 
-    Three taps along x, then y, with the border pixels replicated. In a batch, where borders differ, as what
-    flows from each pixel to the next, if both are of the image; in place.
+    The filter has three taps, along x and then along y, and replicates the border pixels. In a batch, whose
+    images have different sizes, it is computed in place by pairs of neighbours, both inside the image: the
+    outer tap times their difference is added to one and subtracted from the other.
     """
     for axis, dim in ((0, 3), (1, 2)):
         taps = np.array([view.outer_tap(axis) for view in views])
@@ -315,9 +321,9 @@ def _low_pass(images: Tensor, views: list[View]) -> Tensor:
             lasts = np.array([(view.size[dim - 2] >> view.level) - 1 for view in views])
             weights = np.where(np.arange(num) < lasts[:, None], taps[:, None], 0)  # (B, num)
             shares = _on_device(np.expand_dims(weights, (1, 5 - dim)), images)  # along `dim` of (B, n, H, W)
-            flow = right - left
-            left.addcmul_(flow, shares)
-            right.addcmul_(flow, shares, value=-1)
+            difference = right - left
+            left.addcmul_(difference, shares)
+            right.addcmul_(difference, shares, value=-1)
     return images
 
 
