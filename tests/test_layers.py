@@ -144,6 +144,7 @@ def test_the_rule_finds_every_kind_of_import(tmp_path: Path) -> None:
     ]
 
 
-def test_recipes_and_commands_load_without_torch() -> None:
-    code = "import sys, engine.recipe, engine.command; sys.exit('torch' in sys.modules)"
+def test_recipes_commands_and_declarations_load_without_torch() -> None:
+    modules = "engine.recipe, engine.command, losses.terms, models.architectures, models.class_names"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

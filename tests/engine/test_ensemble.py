@@ -251,11 +251,6 @@ def test_an_early_exit_needs_several_members(runs: Path, capsys: pytest.CaptureF
     assert "early_exit" not in json.loads((runs / "same/segformer/ensemble.json").read_text())
 
 
-def test_three_members_by_default(runs: Path) -> None:
-    assert main([str(runs / "same")]) == 0
-    assert len(json.loads((runs / "same/ensemble.json").read_text())["members"]) == 3
-
-
 def test_several_groups_are_listed_with_a_command_each(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
