@@ -5,7 +5,6 @@ Imports nothing heavy, so that `--help` is fast.
 
 import argparse
 import difflib
-import errno
 import importlib
 import os
 import shlex
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 from engine import __version__, elsewhere
+from engine.exit_codes import exit_code_and_message
+from engine.output import Output, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,17 +44,6 @@ COMMANDS = {
 A_RECIPE = "a recipe file, or the name of one that comes with Trident"
 LOG_WIDTH = 120  # columns
 SPIN_COUNT = "5000"  # rounds of a loop in which a thread of torch waits before it sleeps
-SHOWN = 40  # characters at either end of a path that is too long
-DISK_EXIT_CODES = {errno.EACCES: 2, errno.EPERM: 2, errno.EROFS: 2} | dict.fromkeys(
-    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE), 1
-)
-PERMIT = "Allow this user to read or write it (chmod, or chown by an administrator), or type another path."
-PATH_REMEDIES = {  # of a path that no file can have, or that this user may not use
-    **dict.fromkeys((errno.EACCES, errno.EPERM), PERMIT),
-    errno.ENAMETOOLONG: "A name may have 255 bytes, a whole path 4,095. Type a shorter one.",
-    errno.ELOOP: "A link there points back to itself. Remove the link, or type another path.",
-    errno.ENOTDIR: "A part of this path is a file, not a folder. Type another path.",
-}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -163,11 +153,11 @@ def run_command(
         with _environment(_variables(arguments.max_pixels)):
             return body(arguments)
     except Exception as error:
-        exit_code, message = _told(error)
+        exit_code, message = exit_code_and_message(error)
         if arguments.debug or exit_code is None:
             traceback.print_exc()
         else:
-            print(_printable(f"{parser.prog}: {message}", sys.stderr.encoding), file=sys.stderr)
+            print(printable(f"{parser.prog}: {message}", sys.stderr.encoding), file=sys.stderr)
         return exit_code or 1
     except KeyboardInterrupt as interrupt:
         print(f"{parser.prog}: {str(interrupt) or 'interrupted.'}", file=sys.stderr)
@@ -224,71 +214,11 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
 
 
-def _told(error: Exception) -> tuple[int | None, str]:
-    """The exit code of an error, None where it needs a traceback, and what to print."""
-    if exit_code := getattr(error, "exit_code", None):
-        return exit_code, str(error)
-    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # Path.resolve before 3.13
-        return 2, f"{error}. {PATH_REMEDIES[errno.ELOOP]}"
-    if isinstance(error, ValueError) and str(error) == "embedded null byte":
-        return 2, "A path contains a zero byte (\\0), which no file name can have. Type another path."
-    if not isinstance(error, OSError) or error.errno is None:
-        return None, ""
-    if (remedy := PATH_REMEDIES.get(error.errno)) and error.filename:
-        path = str(error.filename)
-        if error.errno == errno.ENAMETOOLONG and len(path) > 2 * SHOWN:
-            path = f"{path[:SHOWN]}...{path[-SHOWN:]}"
-        return 2, f"{path}: {error.strerror}. {remedy}"
-    return DISK_EXIT_CODES.get(error.errno), str(error)
-
-
-def _printable(text: str, encoding: str | None) -> str:
-    r"""With \udce9 and the like in place of what the output cannot show, such as bytes of a name.
-
-    Args:
-        encoding: of the output; None for one of text, such as io.StringIO.
-    """
-    encoding = encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
-
-
-class _Output:
-    """The standard output, until its reader is gone: a closed pipe or terminal ends the output, not a run."""
-
-    def __init__(self) -> None:
-        self._stream = sys.stdout  # while a progress bar is shown, sys.stdout is rich's, which prints to this
-        self.encoding = self._stream.encoding
-
-    def write(self, text: str) -> int:
-        self._try(lambda: self._stream.write(_printable(text, self.encoding)))
-        return len(text)
-
-    def flush(self) -> None:
-        self._try(self._stream.flush)
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    def _try(self, action: Callable[[], object]) -> None:
-        try:
-            action()
-        except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO):
-                raise
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            if error.errno == errno.EIO and sys.__stderr__:  # the terminal of the messages is gone too
-                os.dup2(nowhere, sys.__stderr__.fileno())
-
-
 def new_console(quiet: bool = False) -> "Console":
     """The console that commands print to. A file or a pipe gets long lines, which a terminal would wrap."""
     from rich.console import Console
 
-    output = cast("IO[str]", _Output())
+    output = cast("IO[str]", Output())
     if sys.stdout.isatty():
         return Console(file=output, highlight=False, quiet=quiet)
     width = None if "COLUMNS" in os.environ else LOG_WIDTH

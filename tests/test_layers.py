@@ -43,6 +43,8 @@ MAY_IMPORT = {
     "losses": ("engine.wording", "engine.components", "engine.options"),
     "engine.data": ("engine.wording", "engine.options", "engine.components", "models.class_names"),
     "engine.elsewhere": (),
+    "engine.exit_codes": (),
+    "engine.output": (),
     "engine.recipe": (*DECLARATIONS, "engine.elsewhere"),
     "engine.run_folder": ("engine.wording", "engine.options"),
     "engine.scoring": BELOW,
@@ -58,6 +60,8 @@ MAY_IMPORT = {
         "engine.wording",
         "engine.recipe",
         "engine.elsewhere",
+        "engine.exit_codes",
+        "engine.output",
     ),  # without torch, so that --help is fast
 }
 COMMAND_MAY_IMPORT = (*MAY_IMPORT,)
