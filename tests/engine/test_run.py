@@ -1,10 +1,7 @@
 """`trident run` from its command line to its run folder, on drawn scenes of 32 px."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -21,6 +18,7 @@ from engine.run_folder import RunFolder, sha256_of
 from engine.scoring.confusion import Scores
 from models.segformer import SegFormer
 from tests.engine.tiny_run import ADVERSARIAL, RECIPE, ROOT, TINY, tiny
+from tests.engine.two_processes import run_two
 
 
 @pytest.fixture(scope="module")
@@ -316,20 +314,10 @@ def test_a_loss_that_becomes_nan_or_infinite_fails_the_run(
     assert "optimizer.clip_norm" in capsys.readouterr().err
 
 
-def test_two_processes_train_like_one(run: RunFolder, tmp_path: Path) -> None:
+def test_two_processes_train_like_one(tmp_path: Path) -> None:
     """Without dropout, the first evaluation of two processes is that of one up to rounding."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
-    command += ["--rdzv-endpoint=127.0.0.1:0", "-m", "engine.run"]
     plain = ["model.drop_path=0", "model.dropout=0", "train.steps=2", "log.to=[tensorboard]"]
-    done = subprocess.run(
-        [*command, *tiny(tmp_path, "two", *plain)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
+    run_two(tiny(tmp_path, "two", *plain))
     assert main(tiny(tmp_path, "one", *plain)) == 0
     rows = [
         [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]

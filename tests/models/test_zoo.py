@@ -5,7 +5,7 @@ import sys
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from timm.layers import Conv2dSame, DropPath
 from torch import nn
 from torch.nn import functional as F
@@ -93,6 +93,7 @@ def test_a_checkpoint_of_a_model_can_be_saved_as_it_is(tmp_path):
     """safetensors refuses tensors that are not contiguous."""
     model = build_model("segformer", num_classes=NUM_CLASSES, encoder="resnet18")
     save_file(model.state_dict(), tmp_path / "model.safetensors")
+    assert load_file(tmp_path / "model.safetensors").keys() == model.state_dict().keys()
 
 
 def test_the_stochastic_depth_of_efficientnet_is_made_of_layers_and_changes_nothing_else():
