@@ -243,7 +243,7 @@ def _results(
                 progress=counted(job.console, protocol.name),
                 tiling=tiling,
                 on_tile=_shown_tiles(job.console),
-                on_pixels=tempering,
+                pixel_counter=tempering,
             )
             for protocol in protocols
         }

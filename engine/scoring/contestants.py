@@ -105,15 +105,18 @@ def _count(
     _evaluate(trained, models, batches, dataset, predictor, device, on_batch)
     progress(len(dataset), len(dataset))  # where images were skipped
     overlaps = np.concatenate(found)
-    return overlaps, predictor.num_passes / len(overlaps)
+    return overlaps, sum(predictor.num_passes) / len(overlaps)
 
 
 class _Counting(Predictor):
-    """Also counts the members that have to see each image."""
+    """Also counts the members that have to see each image.
+
+    num_passes: of each batch, in any order.
+    """
 
     def __init__(self, protocol: EvaluationProtocol, kind: LabelKind):
         super().__init__(protocol, nullcontext, kind)
-        self.num_passes = 0
+        self.num_passes: list[int] = []
 
     def of_members(
         self,
@@ -127,7 +130,7 @@ class _Counting(Predictor):
         found = super().of_members(models, images, [combination], alone)
         sure = sure_images([found.get(name) for name in models], combination)
         num_exits = 0 if sure is None else int(sure.sum())
-        self.num_passes += num_exits + (len(images) - num_exits) * len(combination.used)
+        self.num_passes.append(num_exits + (len(images) - num_exits) * len(combination.used))
         return found
 
 

@@ -8,6 +8,7 @@ Shapes: B images, C classes; the scored region of an image is H x W pixels.
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -18,14 +19,31 @@ from engine.scoring.boundary import near_outline
 from engine.scoring.combining import Combination
 from engine.scoring.counting import Counts, Maps, Tally
 from engine.scoring.label_kinds import LabelKind
+from engine.scoring.numerics import convolutions_as_they_come
 from engine.scoring.predictor import Predictor
+from engine.scoring.threads import Models, in_threads
 from engine.scoring.upsampling import Pieces, strips, sure_images, weighted_logits
 from models.folding import evaluating
 
 ENSEMBLE = "mean"  # of probabilities: the combination that a run makes of its members
 OnBatch = Callable[[list[str], dict[str, Counts]], None]
 OnMaps = Callable[[Tensor, Mapping[str, Any]], None]
-OnPixels = Callable[[Tensor, dict[str, Tensor]], None]
+
+
+class PixelCounter(Protocol):
+    """Counts something else from the probabilities of all pixels.
+
+    totals: to which `evaluate` adds what `count` returns, batch after batch.
+    """
+
+    @property
+    def totals(self) -> list[Tensor]: ...
+
+    def count(self, labels: Tensor, outputs: Mapping[str, Tensor]) -> list[Tensor]:
+        """Of a strip: labels (B, rows, W); by name, probabilities (B, C, rows, W).
+
+        Several threads call it.
+        """
 
 
 class ScoringBatch(Protocol):
@@ -41,7 +59,7 @@ class ScoringBatch(Protocol):
     def ids(self) -> list[str]: ...
 
 
-@torch.no_grad()
+@convolutions_as_they_come()
 def evaluate(
     models: dict[str, nn.Module],
     batches: Iterable[ScoringBatch],
@@ -53,7 +71,7 @@ def evaluate(
     combinations: Mapping[str, Combination] = MappingProxyType({}),
     counted: Collection[str] | None = None,
     detailed: bool = False,
-    on_pixels: OnPixels | None = None,
+    pixel_counter: PixelCounter | None = None,
     on_maps: OnMaps | None = None,
 ) -> dict[str, Tally]:
     """Tallies by name: of each model, then of each combination.
@@ -66,8 +84,6 @@ def evaluate(
         counted: the names to count; None is all. A model that none of these needs does not run.
         detailed: also count boundaries, edges and reliability, besides the confusion; not of masks that may
             overlap, which have none of these.
-        on_pixels: called with the labels of a strip (B, rows, W) and, by name, its probabilities
-            (B, C, rows, W).
         on_maps: called with the labels of a batch (B, H, W) and, by name, the maps of its predictions.
     """
     names = [name for name in (*models, *combinations) if counted is None or name in counted]
@@ -75,23 +91,43 @@ def evaluate(
     tallies = {name: kind.tally(name, num_classes, device) for name in names}
     wanted = {name: combination for name, combination in combinations.items() if name in tallies}
     members, alone = list(models), [name for name in names if name in models]
+
+    @torch.no_grad()
+    def score(models: Models, batch: ScoringBatch) -> _Scored:
+        of_models = predictor.of_members(models, batch.images, wanted.values(), alone)
+        labels = predictor.scored(batch.labels)  # (B, H, W)
+        void = labels == ignore_index
+        maps, others = _maps(kind, of_models, members, wanted, names, labels, void, detailed, pixel_counter)
+        near_label = near_outline(labels, void) if detailed and not kind.is_multi else None
+        counts = {name: maps[name].counts(labels, ignore_index, near_label) for name in names}
+        return _Scored(batch.ids, labels, maps, counts, void.sum(), others)
+
     with ExitStack() as stack:
         for model in models.values():
             stack.enter_context(evaluating(model))
-        for batch in batches:
-            of_models = predictor.of_members(models, batch.images, wanted.values(), alone)
-            labels = predictor.scored(batch.labels)  # (B, H, W)
-            void = labels == ignore_index
-            maps = _maps(kind, of_models, members, wanted, names, labels, void, detailed, on_pixels)
-            near_label = near_outline(labels, void) if detailed and not kind.is_multi else None
-            counts = {name: maps[name].counts(labels, ignore_index, near_label) for name in names}
+        for scored in in_threads(score, models, batches, device):
             for name in names:
-                tallies[name].add(counts[name], maps[name].log_loss, void.sum())
+                tallies[name].add(scored.counts[name], scored.maps[name].log_loss, scored.num_void)
+            if pixel_counter:
+                for total, more in zip(pixel_counter.totals, scored.others, strict=True):
+                    total += more
             if on_maps:
-                on_maps(labels, maps)
+                on_maps(scored.labels, scored.maps)
             if on_batch:
-                on_batch(batch.ids, counts)
+                on_batch(scored.ids, scored.counts)
     return tallies
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A batch; others: of the `PixelCounter`."""
+
+    ids: list[str]
+    labels: Tensor  # (B, H, W)
+    maps: dict[str, Maps]
+    counts: dict[str, Counts]
+    num_void: Tensor
+    others: list[Tensor]
 
 
 def _maps(
@@ -103,9 +139,11 @@ def _maps(
     labels: Tensor,
     void: Tensor,
     detailed: bool,
-    on_pixels: OnPixels | None,
-) -> dict[str, Maps]:
-    """Predicted classes by name. Logits are upsampled once, for the models and for all combinations.
+    pixel_counter: PixelCounter | None,
+) -> tuple[dict[str, Maps], list[Tensor]]:
+    """Predicted classes by name, and what the counter found.
+
+    Logits are upsampled once, for the models and for all combinations.
 
     A mean of logits counts as another model if it can be taken before the upsampling; if only such means
     are wanted, no member is upsampled.
@@ -122,6 +160,7 @@ def _maps(
     used |= {members[number] for combination, _ in in_strip.values() for number in combination.used}
     first = next(iter(of_models.values()))
     maps = {name: kind.maps(name, first.shape, first.device, detailed) for name in names}
+    others: list[Tensor] = []
     for images, rows in strips(first.shape, first.device):
         outputs = {name: sources[name].probabilities(images, rows) for name in sources if name in used}
         each = [outputs.get(member) for member in members]
@@ -130,6 +169,7 @@ def _maps(
         strip, of_void = labels[images, ..., rows, :], void[images, ..., rows, :]
         for name in names:
             maps[name].put(images, rows, outputs[name], strip, of_void)
-        if on_pixels:
-            on_pixels(strip, outputs)
-    return maps
+        if pixel_counter:
+            found = pixel_counter.count(strip, outputs)
+            others = [total + more for total, more in zip(others, found, strict=True)] if others else found
+    return maps, others
