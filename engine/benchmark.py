@@ -14,7 +14,7 @@ subjects:
   loss       cross-entropy + Dice, forward and backward
   augment    warp and colour of a batch
   data       random reads of packed images
-  score      counting a confusion matrix, sliding windows
+  score      counting a confusion matrix, sliding windows, scoring a split
   job        a whole training and its ensemble, next to a script written by hand; needs --root
 
 examples:
