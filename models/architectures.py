@@ -15,6 +15,7 @@ from engine.options import STRICT
 VariantName = Literal["b0", "b1", "b2", "b3", "b4", "b5"]
 HeadName = Literal["paper", "mmseg"]
 Readout = Literal["cat", "add", "ignore"]
+DropPathRate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Variant(NamedTuple):
@@ -49,12 +50,10 @@ class SegFormerOptions:
         HeadName, Field(description="variant of SegFormer's decoder; mmseg is for weights of MMSegmentation")
     ] = "paper"
     drop_path: Annotated[
-        float,
+        DropPathRate,
         Field(
-            ge=0,
-            lt=1,
-            description="drop path rate of SegFormer's last block; earlier blocks have less, other encoders "
-            "none",
+            description="drop path rate of SegFormer's last block; earlier blocks have less; for other "
+            "encoders see encoder_drop_path"
         ),
     ] = 0.1
     dropout: Annotated[
@@ -80,6 +79,19 @@ class ViTOptions:
         Readout,
         Field(description="what DPT does with the class token: cat and add join it to every patch"),
     ] = "cat"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EncoderOptions:
+    """What an encoder of timm has, whatever the head on it."""
+
+    encoder_drop_path: Annotated[
+        DropPathRate | None,
+        Field(
+            description="drop path rate of an encoder of timm (tu-...), which its blocks approach from the "
+            "first to the last; null: timm's default, 0 for most"
+        ),
+    ] = None
 
 
 class Architecture(NamedTuple):

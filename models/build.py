@@ -16,7 +16,7 @@ from engine.components import (
     is_import_path,
     options_of,
 )
-from models.architectures import ARCHITECTURES, SegFormerOptions, ViTOptions
+from models.architectures import ARCHITECTURES, EncoderOptions, SegFormerOptions, ViTOptions
 from models.errors import ModelError
 
 DEFAULTS = {  # option that not every architecture has -> its default
@@ -24,6 +24,7 @@ DEFAULTS = {  # option that not every architecture has -> its default
     for options, keys in (
         (SegFormerOptions, ("decoder_width", "head", "checkpointing")),
         (ViTOptions, ("feature_norm", "readout")),
+        (EncoderOptions, ("encoder_drop_path",)),
     )
     for key in keys
 }
@@ -163,5 +164,6 @@ def _require_unset(name: str, keys: Sequence[str], values: Mapping[str, Any]) ->
         default = DEFAULTS[key]
         if values.get(key, default) != default:
             owner = "DPT" if hasattr(ViTOptions, key) else "Trident's own SegFormer"
+            owner = "encoders of timm (tu-...)" if hasattr(EncoderOptions, key) else owner
             remedy = f"model.{key}={default if isinstance(default, str) else json.dumps(default)}"
             raise ModelError(f"model.{key} is an option of {owner}; {name} does not take it. Type {remedy}.")

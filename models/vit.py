@@ -8,6 +8,7 @@ Shapes: B images, C channels of the encoder, a grid of h x w patches, D decoder 
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from segmentation_models_pytorch.base.heads import SegmentationHead
 from segmentation_models_pytorch.base.initialization import initialize_decoder, initialize_head
@@ -15,8 +16,8 @@ from segmentation_models_pytorch.decoders.dpt.decoder import DPTSegmentationHead
 from segmentation_models_pytorch.encoders.timm_vit import TimmViTEncoder
 from torch import Tensor, nn
 
-from models.architectures import Readout, ViTOptions
-from models.encoders import check_encoder, is_vit
+from models.architectures import DropPathRate, EncoderOptions, Readout, ViTOptions
+from models.encoders import check_encoder, drop_path_option, is_vit
 from models.errors import ModelError
 from models.vit_heads import DPTDecoder, LinearDecoder, PyramidUPerNetDecoder
 from models.zoo import Net, ZooModel
@@ -37,6 +38,7 @@ def vit_model(
     in_channels: int = 3,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    encoder_drop_path: DropPathRate | None = EncoderOptions.encoder_drop_path,
 ) -> ZooModel:
     """A head on a plain vision transformer.
 
@@ -47,7 +49,7 @@ def vit_model(
         checkpointing: keep only the input of each block for the backward pass, and compute the rest again.
         feature_norm: whether DPT takes the maps after the encoder's last norm.
         readout: what DPT does with the class token.
-        in_channels, mean, std: as in `ZooModel`.
+        in_channels, mean, std, encoder_drop_path: as in `ZooModel`.
 
     Raises:
         ModelError: an unknown name, an encoder that gives no maps at one stride or takes images of one size
@@ -67,7 +69,7 @@ def vit_model(
         feature_norm=feature_norm,
         readout=readout,
     )
-    return ZooModel(arch, encoder, num_classes, in_channels, mean, std, create)
+    return ZooModel(arch, encoder, num_classes, in_channels, mean, std, create, encoder_drop_path)
 
 
 class ViTEncoder(TimmViTEncoder):  # type: ignore[misc]  # SMP is not typed
@@ -78,12 +80,20 @@ class ViTEncoder(TimmViTEncoder):  # type: ignore[misc]  # SMP is not typed
         num_maps: the number of blocks, at equal distances, whose maps are taken; 1 is the last block.
         norm: whether the last norm is applied to each map.
         checkpointing: as in `vit_model`.
+        options: of timm's constructor.
     """
 
     def __init__(
-        self, name: str, pretrained: bool, in_channels: int, num_maps: int, norm: bool, checkpointing: bool
+        self,
+        name: str,
+        pretrained: bool,
+        in_channels: int,
+        num_maps: int,
+        norm: bool,
+        checkpointing: bool,
+        **options: Any,
     ):
-        super().__init__(name, pretrained, in_channels, num_maps, dynamic_img_size=True)
+        super().__init__(name, pretrained, in_channels, num_maps, dynamic_img_size=True, **options)
         self.has_norm = norm
         self.model.set_grad_checkpointing(checkpointing)
         # With several processes, DDP would wait forever for the gradients of what is not called.
@@ -119,6 +129,7 @@ def _create(
     num_classes: int,
     weights: str | bool | None = None,
     in_channels: int = 3,
+    drop_path: float | None = None,
     *,
     width: int,
     checkpointing: bool,
@@ -132,8 +143,9 @@ def _create(
             f"model.encoder={name} is none. Type model.encoder=tu-vit_small_patch14_dinov2."
         )
     has_norm = feature_norm or arch == "linear"
+    of_timm, num_maps = drop_path_option(name, drop_path), NUM_MAPS[arch]
     vit = ViTEncoder(
-        name.removeprefix("tu-"), bool(weights), in_channels, NUM_MAPS[arch], has_norm, checkpointing
+        name.removeprefix("tu-"), bool(weights), in_channels, num_maps, has_norm, checkpointing, **of_timm
     )
     channels, patch_px = vit.out_channels[-1], vit.output_stride
     decoder: nn.Module

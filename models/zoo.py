@@ -21,9 +21,17 @@ from segmentation_models_pytorch.encoders import encoders as SMP_ENCODERS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.architectures import SegFormerOptions
+from models.architectures import DropPathRate, EncoderOptions, SegFormerOptions
 from models.channels import statistics_of
-from models.encoders import adapt, check_encoder, is_vit, normalisation, sizes_of
+from models.encoders import (
+    adapt,
+    check_encoder,
+    drop_path_option,
+    is_vit,
+    normalisation,
+    require_drop_path,
+    sizes_of,
+)
 from models.errors import ModelError, unknown_choice
 from models.folding import with_folded_norms
 from models.origin import NVIDIA, UNKNOWN
@@ -61,13 +69,14 @@ class ZooModel(nn.Module):
         encoder: resnet34, mit_b2, tu-convnext_tiny, ...
         num_classes: K.
         in_channels: of the images; mean, std: of each, in 0..255. None: of RGB, the encoder's own.
-        create: makes the net from (arch, encoder, num_classes, weights, in_channels).
+        create: makes the net from (arch, encoder, num_classes, weights, in_channels, drop_path).
+        encoder_drop_path: the drop path rate of an encoder of timm; None: timm's default.
 
     Attributes:
         align_corners: how logits of a lower resolution are to be upsampled, as SMP upsamples its own.
 
     Raises:
-        ModelError: an unknown name, or a pair that SMP does not support.
+        ModelError: an unknown name, a pair that SMP does not support, or an encoder without drop paths.
     """
 
     mean: Tensor
@@ -82,11 +91,14 @@ class ZooModel(nn.Module):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         create: Callable[..., Net] | None = None,
+        encoder_drop_path: DropPathRate | None = EncoderOptions.encoder_drop_path,
     ):
         super().__init__()
-        self._create = create or create_smp
+        self._create = partial(create or create_smp, drop_path=encoder_drop_path)
         net = self._create(arch, encoder, num_classes, in_channels=in_channels)
         assert encoder is not None  # otherwise an error has been raised
+        if encoder_drop_path:
+            require_drop_path(encoder, net.encoder)
         self.arch, self.encoder_name = arch, encoder
         self.multiple_px, self.min_size_px = net.multiple_px, net.min_size_px
         self.align_corners, self.is_upsampled = net.align_corners, net.is_upsampled
@@ -223,11 +235,12 @@ def segformer_on(
     in_channels: int = 3,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    encoder_drop_path: DropPathRate | None = EncoderOptions.encoder_drop_path,
 ) -> ZooModel:
     """SegFormer's decoder on an encoder of SMP or timm.
 
     Args:
-        encoder, num_classes, in_channels, mean, std: as in `ZooModel`.
+        encoder, num_classes, in_channels, mean, std, encoder_drop_path: as in `ZooModel`.
         decoder_width: D; None: 256, as in SMP.
         dropout: of whole channels before the classifier.
 
@@ -235,7 +248,7 @@ def segformer_on(
         ModelError: as `ZooModel`.
     """
     create = partial(_create_segformer, width=decoder_width or SMP_WIDTH, dropout=dropout)
-    return ZooModel("segformer", encoder, num_classes, in_channels, mean, std, create)
+    return ZooModel("segformer", encoder, num_classes, in_channels, mean, std, create, encoder_drop_path)
 
 
 def _create_segformer(*args: Any, width: int, dropout: float, **kwargs: Any) -> Net:
@@ -251,6 +264,7 @@ def create_smp(
     num_classes: int,
     weights: str | bool | None = None,
     in_channels: int = 3,
+    drop_path: float | None = None,
     **options: int,
 ) -> Net:
     """The net of SMP; `weights` downloads those of the encoder, `options` are of SMP's constructor."""
@@ -263,9 +277,10 @@ def create_smp(
             "Type model.arch=dpt, or model.arch=linear or upernet."
         )
     sizes = sizes_of(encoder)
+    options_of_timm = {**sizes.options, **drop_path_option(encoder, drop_path)}
     try:
         net: Any = smp.create_model(
-            arch, encoder, weights, in_channels, num_classes, **sizes.options, **options
+            arch, encoder, weights, in_channels, num_classes, **options_of_timm, **options
         )
     except (ValueError, KeyError, TypeError, RuntimeError, AssertionError) as error:
         raise ModelError(_refusal(arch, encoder, error)) from error
@@ -284,6 +299,8 @@ def _refusal(arch: str, encoder: str, error: Exception) -> str:
             "it needs dilated convolutions instead of the last strides, which this encoder does not have."
         )
         remedy = "Type model.arch=segformer, or model.arch=upernet or fpn."
+    elif "drop_path_rate" in reason:  # the name of an argument that is not known
+        reason, remedy = "it has no layers that drop paths.", "Type model.encoder_drop_path=null."
     elif "downsampling pattern" in reason:
         reason = "its maps are not at strides 4, 8, 16 and 32, with or without 2."
     return f"model.arch={arch} cannot be built on model.encoder={encoder}: {reason} {remedy}"

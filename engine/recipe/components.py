@@ -18,7 +18,7 @@ from engine.recipe.source import Document, dotted
 from engine.recipe.text import Path
 from engine.training.options import Optimizer
 from losses.terms import TERMS
-from models.architectures import SegFormerOptions, ViTOptions
+from models.architectures import EncoderOptions, SegFormerOptions, ViTOptions
 
 GIVEN = {  # what the engine passes to a component of each section, so that it is no option
     "loss": ("ignore_index", "num_classes"),
@@ -30,6 +30,7 @@ GIVEN = {  # what the engine passes to a component of each section, so that it i
 OWN_OPTIONS = (  # another model may have these as well
     *("encoder", *signature(SegFormerOptions).parameters),
     *signature(ViTOptions).parameters,
+    *signature(EncoderOptions).parameters,
 )
 NAMED_BY = {"model": "arch", "optimizer": "name", "data": "format"}  # sections of one component
 

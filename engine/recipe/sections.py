@@ -25,7 +25,7 @@ from engine.options import (
 from engine.recipe.components import section_with_options
 from engine.reporting.loggers import LOGGERS
 from engine.scoring.options import MEAN_OF, MetricName
-from models.architectures import ARCHITECTURES, ViTOptions
+from models.architectures import ARCHITECTURES, EncoderOptions, ViTOptions
 
 if TYPE_CHECKING:
     LoggerName = str
@@ -81,7 +81,11 @@ class ModelSection(Section):
 
 
 Model: Any = ModelSection
-for _options in (*(architecture.options for architecture in ARCHITECTURES.values()), ViTOptions):
+for _options in (
+    *(architecture.options for architecture in ARCHITECTURES.values()),
+    ViTOptions,
+    EncoderOptions,
+):
     Model = section_with_options(Model, _options)
 
 

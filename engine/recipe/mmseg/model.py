@@ -45,7 +45,7 @@ def model_section(values: Settings, notes: Notes) -> dict[str, Any]:
         section = {"arch": arch, "variant": variant} | _segformer_options(kind, variant, head, backbone)
     else:
         encoder = f"mit_{variant}" if variant else _encoder(backbone_kind, backbone, notes)
-        section = {"arch": arch, "encoder": encoder}
+        section = {"arch": arch, "encoder": encoder} | _drop_path(encoder, backbone)
     return section | _auxiliary(values, section, notes) | _weights(values, section, notes)
 
 
@@ -84,6 +84,12 @@ def _segformer_options(kind: str, variant: str, head: Settings, backbone: Settin
     drop_path = backbone.take("drop_path_rate", NUMBER, 0.1)
     rates = {"dropout": float(dropout), "drop_path": float(drop_path)}
     return options | wide | {key: rate for key, rate in rates.items() if rate != 0.1}
+
+
+def _drop_path(encoder: str, backbone: Settings) -> dict[str, float]:
+    """`encoder_drop_path`, where the backbone gives a rate; else both have the same default."""
+    rate = backbone.take("drop_path_rate", NUMBER) if encoder.startswith("tu-") else None
+    return {} if rate is None else {"encoder_drop_path": float(rate)}
 
 
 def _encoder(kind: str, backbone: Settings, notes: Notes) -> str:

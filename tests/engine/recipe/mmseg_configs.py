@@ -95,7 +95,7 @@ SWIN_ON_CITYSCAPES = """
 model = dict(
     type='EncoderDecoder',
     backbone=dict(
-        type='SwinTransformer', embed_dims=96, depths=[2, 2, 18, 2],
+        type='SwinTransformer', embed_dims=96, depths=[2, 2, 18, 2], drop_path_rate=0.3,
         init_cfg=dict(type='Pretrained', checkpoint='swin.pth')),
     decode_head=dict(
         type='UPerHead', num_classes=19, sampler=dict(type='OHEMPixelSampler', thresh=0.6, min_kept=50000),

@@ -101,6 +101,7 @@ def test_deeplab_on_voc_of_0x(capsys) -> None:
 def test_upernet_with_swin_on_cityscapes(capsys) -> None:
     recipe = carried(SWIN_ON_CITYSCAPES)
     assert (recipe.model.arch, recipe.model.encoder) == ("upernet", "tu-swin_small_patch4_window7_224")
+    assert recipe.model.encoder_drop_path == 0.3
     assert (recipe.data.format, recipe.data.root) == ("cityscapes", "data/cityscapes")
     assert (recipe.data.train, recipe.data.val) == ("train", "val")
     cross_entropy, lovasz = recipe.loss
@@ -110,6 +111,7 @@ def test_upernet_with_swin_on_cityscapes(capsys) -> None:
     assert (recipe.train.steps, recipe.schedule.milestones) == ("12 epochs", ["8 epochs", "11 epochs"])
     listed = capsys.readouterr().out
     assert "type='SwinTransformer'" not in listed and "crops are square: 512 px" in listed
+    assert "drop_path_rate" not in listed
     assert "img_scale" not in listed  # the images of Cityscapes have this size
 
 

@@ -1,6 +1,7 @@
 """Torch's global settings during a training, and models from outside; more is tested with whole runs."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from engine.recipe import RecipeError, load_recipe
 from engine.training import session
 from engine.training.distributed import Process
 from engine.training.session import CUBLAS_WORKSPACE, Session, build_session, torch_settings
+from tests.engine.tiny_run import RECIPE
 
 
 def settings() -> tuple[object, ...]:
@@ -107,3 +109,11 @@ def test_what_is_wrong_here_is_said_before_weights_are_downloaded(
     with pytest.raises(ValueError, match=said) as error:
         build_session(recipe, process, lambda _: lambda done, total: None)
     assert getattr(error.value, "exit_code", None) == 2
+
+
+def test_an_option_without_effect_is_named_with_the_key_that_has_one() -> None:
+    lines = ["model.encoder=tu-test_convnext", "model.decoder_width=null", "model.drop_path=0.2"]
+    [note] = session._notes_on_options(load_recipe(RECIPE, lines).model)
+    assert "model.drop_path=0.2 has no effect: segformer on tu-test_convnext" in note
+    [typed] = re.findall(r"type (\S+)$", note)
+    assert load_recipe(RECIPE, [lines[0], lines[1], typed]).model.encoder_drop_path == 0.2
