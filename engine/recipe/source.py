@@ -15,7 +15,7 @@ from typing import Any
 from engine.recipe.epochs import as_steps
 from engine.recipe.stages import CHOICE, Stage, by_place, chosen_stage, folder_of_stages, stages_in, unused
 from engine.recipe.text import Parsed, Path, RecipeError, Sources, parse_yaml
-from engine.wording import near_path
+from engine.wording import STAGES, near_path, to_go_on
 
 OVERRIDE_FORM = "expected key.path=value, for example train.batch=8"
 
@@ -279,8 +279,8 @@ def _one_section_of_sets(parsed: Parsed) -> Parsed:
 
 
 def _of_folder(folder: FilePath) -> str:
-    if (folder / "recipe.yaml").is_file():
-        return f"To go on with this run: trident run {shlex.quote(str(folder / 'recipe.yaml'))} --resume"
+    if (folder / "recipe.yaml").is_file() or (folder / STAGES).is_file():
+        return to_go_on(folder)
     return f"For a folder of images and masks, write a recipe: trident new {shlex.quote(str(folder))}"
 
 

@@ -38,7 +38,7 @@ from engine.run_folder.folder import (
     find_runs,
     require_trained_alike,
 )
-from engine.run_folder.last_stage import STAGES, last_stage, read_stages
+from engine.run_folder.last_stage import last_stage, read_stages
 from engine.run_folder.lock import is_in_use, locked, require_unused
 from engine.run_folder.manifests import (
     Average,

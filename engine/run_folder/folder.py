@@ -20,6 +20,7 @@ from engine.run_folder.manifests import (
 )
 from engine.run_folder.nearby import near_runs, no_run_but_ensemble
 from engine.run_folder.outputs import require_reachable
+from engine.wording import command_to_go_on
 
 # What a killed process leaves of a file that it was writing: our temporary names, and those of safetensors.
 LEFTOVER = re.compile(
@@ -200,7 +201,7 @@ class RunFolder:
             except RunFolderError as error:
                 raise RunFolderError(
                     f"{error} Put the intact file back, or let the run score its checkpoints again: "
-                    f"{self._command_to_go_on()}"
+                    f"{command_to_go_on(self.path)}"
                 ) from None
 
     def log_was_altered(self) -> bool:
@@ -218,12 +219,8 @@ class RunFolder:
         elif self.log_was_altered():
             raise RunFolderError(
                 f"{self.log} was altered after the state of the run was saved. Put the intact file back, or "
-                f"go on with the run: {self._command_to_go_on()}"
+                f"go on with the run: {command_to_go_on(self.path)}"
             )
-
-    def _command_to_go_on(self) -> str:
-        where = [f"output.dir={self.path.parent}", f"name={self.path.name}"]  # it may have been moved
-        return shlex.join(["trident", "run", str(self.recipe), *where, "--resume"])
 
     def write_final(self, manifest: Manifest, *paths: Path) -> None:
         """Write the manifest with the SHA-256 of these files, which are final."""

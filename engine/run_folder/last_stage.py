@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.run_folder.files import RunFolderError, read_json
-
-STAGES = "stages.json"  # in that folder: the names of the stages in their order, and their values
+from engine.wording import STAGES
 
 
 def last_stage(path: Path) -> Path:

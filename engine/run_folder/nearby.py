@@ -5,6 +5,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.wording import to_go_on
+
 
 def no_manifest(path: Path) -> str:
     """What is said where there is no manifest at `path`."""
@@ -26,10 +28,9 @@ def _no_run(folder: Path, manifest: str) -> str:
 
 def no_checkpoint(run: Path) -> str:
     """What is said of a run that has not been evaluated yet."""
-    resume = f"trident run {shlex.quote(str(run / 'recipe.yaml'))} --resume"
     return (
-        f"{run} has no checkpoint yet: the first is kept at the first evaluation (eval.every). If the run "
-        f"was stopped, go on with it: {resume}"
+        f"{run} has no checkpoint yet: the first is kept at the first evaluation (eval.every). "
+        f"{to_go_on(run)}"
     )
 
 

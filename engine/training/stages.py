@@ -13,7 +13,6 @@ from engine.reporting.callbacks import Callback
 from engine.reporting.console import titled_table
 from engine.reporting.report import read_runs, write_report
 from engine.run_folder import (
-    STAGES,
     Changed,
     RunFolder,
     RunFolderError,
@@ -27,6 +26,7 @@ from engine.training.distributed import Process, wait_for_all
 from engine.training.dry_run import dry_run
 from engine.training.stage_checks import check_stages, follows, naming_stage
 from engine.training.train import train
+from engine.wording import STAGES
 
 
 def require_possible(continue_from: Path | None) -> None:

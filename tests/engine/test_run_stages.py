@@ -25,7 +25,7 @@ from engine.training.distributed import Process
 from engine.training.stage_checks import check_stages
 from engine.training.stages import dry_run_stages
 from models.errors import ModelError
-from tests.engine.tiny_run import RECIPE, TINY
+from tests.engine.tiny_run import RECIPE, TINY, run_printed
 from tests.engine.two_processes import run_two
 
 COMMON = [text for text in TINY if not text.startswith("train.steps")]
@@ -137,6 +137,28 @@ def test_another_recipe_of_a_finished_stage_is_refused(
     assert "is finished, but was not stage 1" in capsys.readouterr().err
     assert main(command(trained)) == 2
     assert "Add --resume" in capsys.readouterr().err
+
+
+def test_the_folders_of_stages_are_answered_with_what_goes_on_with_all_of_them(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = shutil.copytree(trained / "runs/two", tmp_path / "moved/here")
+    assert main([str(parent)]) == 2
+    assert "To go on with these stages, add --resume to the command that trained" in capsys.readouterr().err
+    assert main([str(parent / "second")]) == 2
+    said = capsys.readouterr().err
+    assert "this stage and those after it, add --resume to the command that trained them" in said
+    monkeypatch.chdir(tmp_path)  # where the folder of the recipe does not lead to the run
+    assert run_printed(said) == 0
+    assert not (tmp_path / "checkpoints").exists() and "moved/here/second" in capsys.readouterr().out
+    for stage in ("first", "second"):
+        run = RunFolder(parent / stage)
+        shutil.rmtree(run.top)
+        run.write_manifest(run.read_manifest().model_copy(update={"members": []}))
+    assert evaluate([str(parent)]) == 2
+    said = capsys.readouterr().err
+    assert "here/first has no checkpoint yet" in said
+    assert "this stage and those after it, add --resume to the command that trained them" in said
 
 
 def test_the_folder_of_a_run_is_not_that_of_stages(

@@ -171,6 +171,8 @@ ELSEWHERE = {
     "tests/engine/test_run_stages.py::test_another_recipe_of_a_finished_stage_is_refused": (
         "is finished, but was not stage", "is finished, and its recipe was different",
     ),
+    "tests/engine/test_run_stages.py::test_the_folders_of_stages_are_answered_with_what_goes_on_with_all_"
+    "of_them": ("For this stage alone type",),
     "tests/engine/test_run_stages.py::test_the_folder_of_a_run_is_not_that_of_stages": (
         "is the folder of a run. Train the stages",
     ),

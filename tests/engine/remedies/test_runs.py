@@ -47,7 +47,7 @@ def run_without_state() -> None:
 
 
 CASES = [
-    Case("To go on with this run: trident run", "run checkpoints/r", run),
+    Case("To go on with this run type", "run checkpoints/r", run),
     Case("the encoder of this model has no BatchNorm",
          f"{RUN} model.weights=checkpoints/r model.from_scratch=false train.batch_norm=frozen", run),
     Case("pixels, whose value range is unknown. Type", "predict checkpoints/r floats --out o", floats,

@@ -9,6 +9,7 @@ from engine.run_folder import (
     RunFolder,
     RunFolderError,
     find_runs,
+    no_checkpoint,
     no_model,
 )
 from tests.engine.run_folder.conftest import a_manifest
@@ -88,3 +89,14 @@ def test_where_an_ensemble_may_be_named_it_is_suggested(run: RunFolder) -> None:
     assert f"Name one of these: {run.path}, {together}." in no_model(run.path.with_name("x"))
     with pytest.raises(RunFolderError, match=f"Name one of these: {run.path}\\."):
         find_runs(run.path.with_name("togethr"))
+
+
+def test_a_run_without_a_checkpoint_is_answered_with_the_command_wherever_it_is(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its place the command would start another run where the recipe says, as --resume may."""
+    run.create()
+    monkeypatch.chdir(run.path)
+    for typed in (run.path, Path()):
+        place = f"output.dir={run.path.parent} name={run.path.name} --resume"
+        assert no_checkpoint(typed).endswith(f"type trident run {run.recipe} {place}")
