@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engine.recipe import Recipe
-from engine.recipe.differences import changes, values_of
+from engine.recipe import Recipe, load_recipe
+from engine.recipe.differences import Values, changes, values_of
 from engine.reporting.callbacks import Callback
 from engine.reporting.console import titled_table
 from engine.reporting.report import read_runs, write_report
@@ -133,7 +133,8 @@ def _num_finished(stages: Sequence[Recipe], runs: Sequence[RunFolder]) -> int:
                 f"{run.path} is finished, but was not stage {number + 1} of {parent}. Train all stages again "
                 "with name=<another name>."
             )
-        if found := changes(before["values"], values_of(stage)):
+        now = values_of(stage)
+        if found := changes(_with_newer_keys(before["values"], run, now), now):
             lines = [f"  {Changed(key=c.key, before=c.before, now=c.now)}" for c in found]
             raise RunFolderError(
                 f"Stage {stage.name} is finished, and its recipe was different:\n"
@@ -141,6 +142,13 @@ def _num_finished(stages: Sequence[Recipe], runs: Sequence[RunFolder]) -> int:
                 + "\nUndo these changes, or train all stages again with name=<another name>."
             )
     return len(stages)
+
+
+def _with_newer_keys(before: Values, run: RunFolder, now: Values) -> Values:
+    """The values of a finished stage, with the defaults of keys that its version did not have yet."""
+    newer = [key for key in now if key not in before]
+    defaults = values_of(load_recipe(run.recipe, imports=False)) if newer else {}
+    return before | {key: defaults[key] for key in newer if key in defaults}
 
 
 def _table(runs: Sequence[RunFolder], metric: str) -> Table:

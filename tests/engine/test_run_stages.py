@@ -139,6 +139,21 @@ def test_another_recipe_of_a_finished_stage_is_refused(
     assert "Add --resume" in capsys.readouterr().err
 
 
+def test_a_stage_that_an_earlier_version_finished_is_not_trained_again_for_keys_that_are_new(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parent = shutil.copytree(trained / "runs/two", tmp_path / "runs/two")
+    saved = json.loads((parent / "stages.json").read_text())
+    for stage in saved["stages"]:
+        del stage["values"]["model.encoder_drop_path"], stage["values"]["keep.smooth"]
+    (parent / "stages.json").write_text(json.dumps(saved))
+    assert main(command(tmp_path, "--resume", "model.drop_path=0.5")) == 2
+    said = capsys.readouterr().err
+    assert "model.drop_path: 0.0 in the run, 0.5 now" in said and "absent" not in said
+    assert main(command(tmp_path, "--resume")) == 0
+    assert "second is finished" in capsys.readouterr().out
+
+
 def test_the_folders_of_stages_are_answered_with_what_goes_on_with_all_of_them(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
