@@ -33,7 +33,7 @@ from engine.data.formats.images import (
     refuse_bomb,
     turn,
 )
-from engine.data.formats.tiff import is_wide_tiff, nodata_of, tiff_header
+from engine.data.formats.tiff import any_header, is_wide_tiff, nodata_of, tiff_header
 from engine.data.formats.value_range import ValueRanges, as_bytes
 from engine.data.gdal import open_quietly, reason, small_cache
 from engine.data.sample import DataError, UnreadableSample, require_regular
@@ -214,12 +214,9 @@ def turned_back_to_fit(mask: NDArray[Any], own: int, photo: Path | None) -> NDAr
     if own == 1 or photo is None:
         return mask
     try:
-        (h, w), orientation = read_header(photo)
-    except UnreadableSample:  # perhaps of bands that Pillow does not know
-        try:
-            (h, w), orientation = tiff_header(photo)
-        except UnreadableSample:  # reported where the photo is read
-            return mask
+        (h, w), orientation = any_header(photo)
+    except UnreadableSample:  # reported where the photo is read
+        return mask
     if h == w or max(own, orientation) < 5:
         return mask
     stored = turn(mask, {6: 8, 8: 6}.get(own, own))  # each other orientation undoes itself

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from engine.data.formats import Polygons
 from engine.data.formats.categories import labels_of_categories, require_ids_once
 from engine.data.formats.files import FileDataset, Pair
-from engine.data.formats.images import read_header
 from engine.data.formats.listing import FileFinder, no_folder, no_split, require_different_ids, require_files
 from engine.data.formats.masks import SameIds
 from engine.data.formats.outlines import damaged, told
 from engine.data.formats.shapes import Area, area_of, require_inside
 from engine.data.formats.share import side_of
+from engine.data.formats.tiff import any_header
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError, first_few
 from engine.wording import quantity
@@ -208,7 +208,7 @@ def _size(image: dict[str, Any], file: Path) -> tuple[int, int]:
     if image.get("height") and image.get("width"):
         return int(image["height"]), int(image["width"])
     try:
-        return read_header(file)[0] if file.is_file() else (0, 0)  # a missing one is named later
+        return any_header(file)[0] if file.is_file() else (0, 0)  # a missing one is named later
     except DataError as error:
         raise DataError(
             f"COCO does not say the height and width of {file}, and the photo cannot be read: "

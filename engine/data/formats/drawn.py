@@ -18,7 +18,6 @@ from engine.data.formats.categories import is_background
 from engine.data.formats.cvat import cvat
 from engine.data.formats.files import FileDataset, Pair
 from engine.data.formats.folder import list_of, listed, rows_of
-from engine.data.formats.images import read_header
 from engine.data.formats.label_studio import label_studio
 from engine.data.formats.labelme import labelme
 from engine.data.formats.listing import (
@@ -32,6 +31,7 @@ from engine.data.formats.masks import SameIds
 from engine.data.formats.outlines import NOT_READABLE, Source, damaged
 from engine.data.formats.rle_csv import rle_csv
 from engine.data.formats.share import side_of
+from engine.data.formats.tiff import any_header
 from engine.data.formats.voc import voc_palette
 from engine.data.formats.yolo import yolo
 from engine.data.sample import DataError, UnreadableSample, first_few
@@ -77,7 +77,7 @@ class Drawn:
         """
         annotation = self.source.annotation(pair)
         labels = [self._label(shape.label, pair) for shape in annotation.shapes]
-        shown, orientation = read_header(pair.image)
+        shown, orientation = any_header(pair.image)
         h, w = annotation.size or shown
         if (h, w) != shown and not (orientation >= 5 and (w, h) == shown):
             raise DataError(

@@ -5,8 +5,15 @@ from pathlib import Path
 from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from engine.data.formats.images import naming_file, open_image, orientation_in, orientation_of
-from engine.data.sample import require_regular
+from engine.data.formats.images import (
+    TIFF_ENDINGS,
+    naming_file,
+    open_image,
+    orientation_in,
+    orientation_of,
+    read_header,
+)
+from engine.data.sample import UnreadableSample, require_regular
 
 GDAL_NODATA = 42113  # the number of the tag
 UNSIGNED = 1  # a value of the tag SampleFormat
@@ -20,6 +27,19 @@ def tiff_header(path: Path) -> tuple[tuple[int, int], int]:
         h, w = tags[Tag.ImageLength], tags[Tag.ImageWidth]
     orientation = orientation_in(tags)
     return ((w, h) if orientation >= 5 else (h, w)), orientation
+
+
+def any_header(path: Path) -> tuple[tuple[int, int], int]:
+    """As `read_header`; of a TIFF of any size, bands and pixels, as `tiff_header`."""
+    try:
+        return read_header(path)
+    except UnreadableSample as error:
+        if path.suffix.lower() not in TIFF_ENDINGS:
+            raise
+        try:
+            return tiff_header(path)
+        except UnreadableSample:
+            raise error from None
 
 
 def is_wide_tiff(path: Path) -> bool:

@@ -12,9 +12,9 @@ import numpy as np
 import yaml
 
 from engine.data.formats.files import Pair, bytes_of_file
-from engine.data.formats.images import read_header
 from engine.data.formats.listing import folders_in, ids_in_list, images_below, names_in
 from engine.data.formats.outlines import Annotation, Source, damaged, part_of, polygon
+from engine.data.formats.tiff import any_header
 from engine.data.sample import DataError, first_few
 
 MOST = 1.01  # of a side; a corner just beyond the edge is a rounding
@@ -128,7 +128,7 @@ class _Parser:
         self.names = names
 
     def __call__(self, content: bytes, pair: Pair) -> Annotation:
-        h, w = read_header(pair.image)[0]
+        h, w = any_header(pair.image)[0]
         shapes = []
         for number, line in enumerate(content.decode("utf-8-sig").splitlines(), 1):
             cells = line.split()

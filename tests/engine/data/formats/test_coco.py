@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 
+from engine.data.bands import band_names
 from engine.data.formats.coco import MOST_BYTES, instance_files, open_coco
 from models.class_names import VOC
 from tests.engine.data.refusals import message_of
@@ -264,6 +266,20 @@ def test_a_damaged_photo_whose_size_coco_does_not_say_is_named_with_a_remedy(tre
     (root / "train2017" / "000000000000.jpg").write_bytes(b"no photo")
     message = message_of(lambda: open_coco(root, "train2017"))
     assert "000000000000.jpg" in message and "write its height and width into the file of COCO" in message
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_size_that_coco_does_not_say_is_read_from_images_of_any_bands(tree) -> None:
+    content = content_of({"category": "cat", "segmentation": box(0, 0, 4, 2)})
+    expected = open_coco(tree(content), "train2017").labels(0).tolist()
+    content["images"][0].update(file_name="0.tif", height=None)
+    root = tree(content)
+    layout = {"driver": "GTiff", "count": 5, "height": H, "width": W, "dtype": np.uint8}
+    with rasterio.open(root / "train2017/0.tif", "w", **layout) as file:
+        file.write(np.zeros((5, H, W), np.uint8))
+    dataset = open_coco(root, "train2017")
+    dataset.bands = band_names(5)
+    assert dataset.labels(0).tolist() == expected
 
 
 def test_the_error_for_a_damaged_segmentation_names_file_and_image(tree) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 
 from engine.data.sample import UnreadableSample
 from tests.engine.data.formats.annotated import (
@@ -123,6 +124,23 @@ def test_another_size_than_the_annotated_one(format: str, tmp_path: Path) -> Non
     photo(image, (W // 2, H // 2))
     message = message_of(lambda: opened(tmp_path, format)[0])
     assert "60x40" in message and "30x20" in message and "Use the image that was annotated" in message
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("format", WRITERS)
+def test_images_of_bands_that_pillow_does_not_read(format: str, tmp_path: Path) -> None:
+    """Their masks are those of the same annotations on RGB."""
+    WRITERS[format](tmp_path, [("dog", DOG), ("cat", CAT)])
+    expected = opened(tmp_path, format).labels(0).tolist()
+    image = next(tmp_path.rglob("a.png"))
+    image.unlink()
+    layout = {"driver": "GTiff", "count": 5, "height": H, "width": W, "dtype": np.uint8}
+    with rasterio.open(image.with_suffix(".tif"), "w", **layout) as file:
+        file.write(np.zeros((5, H, W), np.uint8))
+    for text in (path for path in tmp_path.rglob("*") if path.suffix in (".json", ".xml")):
+        text.write_text(text.read_text().replace("a.png", "a.tif"))
+    dataset = opened(tmp_path, format, bands=5)
+    assert dataset[0].labels.tolist() == dataset.labels(0).tolist() == expected
 
 
 @pytest.mark.parametrize("format", WRITERS)
