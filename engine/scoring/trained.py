@@ -149,7 +149,8 @@ def require_classes(dataset: Dataset, class_names: Sequence[str], path: Path) ->
         raise RunFolderError(
             f"{path} was trained on {len(class_names)} classes ({', '.join(class_names)}), but the data has "
             f"{len(dataset.class_names)} ({', '.join(dataset.class_names)}). "
-            "Score it with the classes of its run."
+            "Score it with the classes of its run: leave data.classes out, and say with data.ids which of "
+            "them each value of the masks is."
         )
 
 

@@ -110,8 +110,8 @@ class Drawn:
         classes = shlex.quote(f"data.classes={json.dumps([*self.class_names, name], ensure_ascii=False)}")
         raise DataError(
             f"{pair.mask}: {pair.image.name} has the label {name!r}, which data.classes does not name"
-            f"{f' (it names {close[0]!r})' if close else ''}. Type {classes}, or, for all such labels, "
-            "data.polygons.other=background or data.polygons.other=void."
+            f"{f' (it names {close[0]!r})' if close else ''}. Type {classes} to train on it, or, for "
+            "all such labels, data.polygons.other=background or data.polygons.other=void."
         )
 
 

@@ -42,10 +42,18 @@ class SameIds:
         if outside:
             raise DataError(
                 f"{path} holds label ids {first_few(outside)}, outside the {self.num_classes} "
-                f"classes of the recipe (0..{self.num_classes - 1}, void {self.ignore_index}). "
-                "Name every class in data.classes, or set data.ignore_index to the id of void."
+                f"classes of the recipe (0..{self.num_classes - 1}, void {self.ignore_index}). To train on "
+                "them, name every class in data.classes, or set data.ignore_index to the id of void. To "
+                "score a trained model, whose classes are fixed, say which of them, or void, each value is. "
+                f"Type 'data.ids={self._with_void(outside)}'"
             )
         return stored
+
+    def _with_void(self, values: list[str]) -> str:
+        """The data.ids that read the same labels, and further values as void."""
+        ids = {str(id): str(id) for id in range(self.num_classes)}
+        ids |= dict.fromkeys([str(self.ignore_index), *values], "void")
+        return f"{{{', '.join(f'{value}: {id}' for value, id in ids.items())}}}"
 
     def identity(self) -> str:
         return ""
