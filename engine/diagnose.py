@@ -216,6 +216,8 @@ def _next(arguments: argparse.Namespace) -> int:
             "[bold]One model[/]: images are ranked by the entropy of its prediction, which is high at "
             "outlines too. Members of an ensemble disagree about what they have not learnt."
         )
+    if pool.on_masks:
+        console.print(pool.on_masks, markup=False)
     if pool.num_trained_on:
         console.print(f"left out: {quantity(pool.num_trained_on, 'image')} that the run was trained on")
     measured = pool.measured(counted(console, "predicting"))

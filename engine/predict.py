@@ -4,7 +4,7 @@ import argparse
 import shlex
 import sys
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,12 +87,18 @@ class _Job:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Find the images, predict one after another, write."""
+    job = _job(arguments)
+
     from engine.data.inputs import note_on_pages
+    from engine.data.mask_folders import without_masks
     from engine.data.ranges import told_of_unused_range
     from engine.scoring.overrides import told_of_no_effect
+    from engine.scoring.segmenter import open_segmenter
 
-    job = _job(arguments)
-    segmenter = _segmenter(arguments, job)
+    segmenter = open_segmenter(arguments.trained, None, job.overrides, arguments.step)
+    images, on_masks = without_masks(job.images, segmenter.trained.recipe.data)
+    job = replace(job, images=images)
+    _require_possible(arguments, job, segmenter)
     console, protocol, tiling = new_console(), segmenter.protocol, job.tiling
     of_tiles = f", tiles of {tiling.side} px that overlap by {tiling.overlap} px" if tiling else ""
     console.print(
@@ -102,7 +108,7 @@ def predict(arguments: argparse.Namespace) -> int:
     )
     without_effect = told_of_no_effect(job.overrides, [protocol.name], "only images that are named are read")
     without_effect += told_of_unused_range(job.overrides, [image.path for image in job.images])
-    for line in without_effect:
+    for line in [on_masks] * bool(on_masks) + without_effect:
         console.print(line, markup=False)
     left_out, several = _write(arguments, job, segmenter, console)
     if several:
@@ -153,18 +159,12 @@ def _job(arguments: argparse.Namespace) -> _Job:
     return _Job(images, out, kinds, tiling, overrides)
 
 
-def _segmenter(arguments: argparse.Namespace, job: _Job) -> "Segmenter":
-    """The model.
-
-    Raises:
-        DataError: it has not what is to be written, or the images have other bands.
-    """
+def _require_possible(arguments: argparse.Namespace, job: _Job, segmenter: "Segmenter") -> None:
+    """Raises DataError where a model has not what is to be written, or the images have other bands."""
     from engine.data.formats.bands import image_header
     from engine.data.sample import UnreadableSample
     from engine.reporting.predictions import files_of
-    from engine.scoring.segmenter import open_segmenter
 
-    segmenter = open_segmenter(arguments.trained, None, job.overrides, arguments.step)
     if arguments.uncertainty:
         _require_members(arguments.trained, len(segmenter.trained.members), segmenter.kind.is_multi)
     if segmenter.kind.is_multi:
@@ -175,7 +175,6 @@ def _segmenter(arguments: argparse.Namespace, job: _Job) -> "Segmenter":
     for image in job.images if segmenter.bands else ():
         with suppress(UnreadableSample):  # reported later
             image_header(image.path, segmenter.bands)
-    return segmenter
 
 
 def _write(

@@ -16,11 +16,16 @@ from engine.wording import near_path
 
 @dataclass(frozen=True)
 class InputImage:
-    """place: path below the folder of all inputs. name: of the files made of it, without extension."""
+    """One image.
+
+    place: path below the folder of all inputs. name: of the files made of it, without extension. named: the
+    nearest folder around it that was named, or its own if it was named itself.
+    """
 
     path: Path
     place: str
     name: str
+    named: Path
 
 
 def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
@@ -36,7 +41,8 @@ def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
     Raises:
         DataError: an input that does not exist, matches nothing or holds no image; all of them are named.
     """
-    folders, paths, problems = [], [], []
+    folders, problems = list[Path](), list[str]()
+    named: dict[Path, Path] = {}
     for text in inputs:
         found = _found(text)
         if isinstance(found, str):
@@ -44,11 +50,13 @@ def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
             continue
         for path in found:
             is_folder = path.is_dir()
-            folders.append(path if is_folder else path.parent)
-            paths += _images_in(path) if is_folder else [path]
+            folder = path if is_folder else path.parent
+            folders.append(folder)
+            for image in _images_in(path) if is_folder else [path]:
+                named[image] = max(named.get(image, folder), folder, key=lambda one: len(one.parts))
     if problems:
         raise DataError("\n".join(problems))
-    paths = [path for path in dict.fromkeys(paths) if not path.is_relative_to(_absolute(str(left_out)))]
+    paths = [path for path in named if not path.is_relative_to(_absolute(str(left_out)))]
     if not paths:  # an input without any is a problem
         raise DataError(
             f"--out {left_out}: all images of {', '.join(inputs)} are in this folder, and images in the "
@@ -59,7 +67,7 @@ def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
     stems = [place.with_suffix("").as_posix() for place in places]
     is_unique = max(Counter(stem.lower() for stem in stems).values()) == 1
     return [
-        InputImage(path, place.as_posix(), stem if is_unique else place.as_posix())
+        InputImage(path, place.as_posix(), stem if is_unique else place.as_posix(), named[path])
         for path, place, stem in zip(paths, places, stems, strict=True)
     ]
 

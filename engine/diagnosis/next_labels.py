@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.data.inputs import InputImage, input_images
+from engine.data.mask_folders import without_masks
 from engine.data.overlap import shared_files
 from engine.data.sample import UnreadableSample, require_one_class_a_pixel
 from engine.diagnosis.label_check import open_with_all_checkpoints
@@ -61,6 +62,7 @@ class Pool:
         trained = open_with_all_checkpoints(path, device, overrides)
         require_one_class_a_pixel(trained.recipe.data, "A choice of images", "Label those at random.")
         self.segmenter = Segmenter(trained, EvaluationProtocol.of(trained.recipe.eval))
+        self.images, self.on_masks = without_masks(self.images, trained.recipe.data)
         seen = shared_files([image.path for image in self.images], training_files(trained))
         self.images = [image for image in self.images if image.path not in seen]
         _require_a_choice(count, len(self.images), folder, " that the run was not trained on")

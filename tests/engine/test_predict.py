@@ -98,6 +98,15 @@ def test_that_only_the_first_page_of_a_file_is_predicted_is_said(voc_run, photos
     assert "only the first is predicted" in said and "stack.tif (3)" in said and "1.jpg" not in said
 
 
+def test_the_masks_of_a_folder_are_not_predicted(voc_run, photos: Path, tmp_path: Path, capsys) -> None:
+    (photos / "a").rename(photos / "JPEGImages")
+    (photos / "b").rename(photos / "SegmentationClass")
+    assert main([str(voc_run()), str(photos), "--out", str(tmp_path / "out")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 of 3 images is left out as masks" in said and "SegmentationClass" in said
+    assert sorted(path.name for path in (tmp_path / "out/labels").iterdir()) == ["JPEGImages"]
+
+
 def test_values_that_change_nothing_are_named(voc_run, photos: Path, tmp_path: Path, capsys) -> None:
     Image.fromarray(np.full((40, 50), 3000, np.uint16)).save(photos / "wide.png")
     run, typed = str(voc_run()), ["data.root=x", "data.range=[0,4095]", "eval.flip=true"]

@@ -89,12 +89,15 @@ class Format:
     fixed: keys of the `data` section with the only value that works. Formats that write void themselves need
         ignore_index 255.
     own_defaults: of keys whose default differs from VOC's.
+    masks_beside: patterns of the names of a folder of images and of one of masks beside it, where these are
+        not among the usual names of `folder`.
     """
 
     opener: str
     meaning: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
     own_defaults: Mapping[str, Any] = field(default_factory=dict)
+    masks_beside: tuple[tuple[str, str], ...] = ()
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -103,7 +106,11 @@ class Format:
 
 
 FORMATS = {
-    "voc": Format("engine.data.formats.voc:open_voc", "PASCAL VOC: JPEGImages, SegmentationClass, ImageSets"),
+    "voc": Format(
+        "engine.data.formats.voc:open_voc",
+        "PASCAL VOC: JPEGImages, SegmentationClass, ImageSets",
+        masks_beside=(("JPEGImages", "SegmentationClass*"), ("JPEGImages", "SegmentationObject")),
+    ),
     "folder": Format(
         "engine.data.formats.folder:open_folder",
         "any folder of images and masks, paired by name",
@@ -135,6 +142,7 @@ FORMATS = {
         "COCO-Stuff 164k: photos of COCO 2017 with masks of things and stuff",
         fixed={"classes": "coco_stuff171", "ignore_index": 255},
         own_defaults={"train": "train2017", "val": "val2017"},
+        masks_beside=(("images", "stuffthingmaps"), ("*2017", "stuffthingmaps")),
     ),
     "ade20k": Format(
         "engine.data.formats.ade20k:open_ade20k",
@@ -147,12 +155,14 @@ FORMATS = {
         "Cityscapes: leftImg8bit, gtFine",
         fixed={"classes": "cityscapes19", "ignore_index": 255},
         own_defaults={"train": "train"},
+        masks_beside=(("leftImg8bit", "gtFine"), ("leftImg8bit", "gtCoarse")),
     ),
     "camvid": Format(
         "engine.data.formats.camvid:open_camvid",
         "CamVid with the 11 classes of SegNet",
         fixed={"classes": "camvid11", "ignore_index": 255},
         own_defaults={"train": "train"},
+        masks_beside=(("*", "*annot"), ("*", "*_labels"), ("701_StillsRaw_full", "LabeledApproved_full")),
     ),
     "packed": Format("engine.data.packs.packed:PackedDataset", "a file that trident prepare pack wrote"),
     "synthetic": Format(

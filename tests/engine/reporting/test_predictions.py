@@ -22,7 +22,7 @@ from engine.reporting.predictions import (
 
 NAMES = ("ground", "cat", "dog")
 PALETTE = ((0, 0, 0), (64, 0, 0), (10, 200, 30))
-IMAGES = [InputImage(Path("x.jpg"), "x.jpg", "x"), InputImage(Path("deep/y.jpg"), "deep/y.jpg", "deep/y")]
+IMAGES = [InputImage(Path(f"{name}.jpg"), f"{name}.jpg", name, Path()) for name in ("x", "deep/y")]
 
 
 @pytest.fixture

@@ -1,0 +1,58 @@
+"""Which images below a folder are masks: those in a folder of masks beside one of images, by their names."""
+
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from functools import cache
+from itertools import product, takewhile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from engine.data.formats import format_of
+from engine.data.formats.folder import IMAGES, MASKS
+from engine.data.formats.listing import folders_in
+from engine.data.inputs import InputImage
+from engine.data.sample import first_few
+from engine.wording import some_of
+
+
+def without_masks(images: Sequence[InputImage], section: Any) -> tuple[list[InputImage], str]:
+    """The images that are no masks, and a sentence on the others; all images if none would be left.
+
+    Args:
+        images: those in a folder of masks that was named itself are not left out.
+        section: a recipe's `data`, whose names of folders count besides the usual ones.
+    """
+    names = [*product(IMAGES, MASKS), *format_of(section.format).masks_beside, *_own_names(section.folder)]
+
+    @cache
+    def is_of_masks(folder: Path) -> bool:
+        beside = [name.lower() for name in folders_in(folder.parent) if name != folder.name]
+        return any(
+            fnmatch(folder.name.lower(), masks.lower()) and any(fnmatch(name, of.lower()) for name in beside)
+            for of, masks in names
+        )
+
+    def folder_of_masks(image: InputImage) -> Path | None:
+        inside = takewhile(lambda folder: folder != image.named, image.path.parents)
+        return next(filter(is_of_masks, inside), None)
+
+    found = [folder_of_masks(image) for image in images]
+    left = [image for image, folder in zip(images, found, strict=True) if folder is None]
+    folders = list(dict.fromkeys(folder for folder in found if folder))
+    if not folders or not left:
+        return list(images), ""
+    what = some_of(len(images) - len(left), len(images), "image", "is", "are")
+    return left, (
+        f"{what} left out as masks, by the name of the folder beside that of images: {first_few(folders)}. "
+        "To use them as well, name that folder, too."
+    )
+
+
+def _own_names(options: Any) -> Iterator[tuple[str, str]]:
+    """The names of a folder of images and of one of masks in the same place, by a recipe's data.folder."""
+    given = (options.images, options.masks) if options else (None, None)
+    if given == (None, None):
+        return
+    for pair in product([given[0]] if given[0] else IMAGES, [given[1]] if given[1] else MASKS):
+        images, masks = (PurePosixPath(name.replace("{split}", "*")).parts for name in pair)
+        yield from [(one, other) for one, other in zip(images, masks, strict=False) if one != other][:1]

@@ -1,0 +1,79 @@
+"""Of the images below a folder that is named, those in a folder of masks are left out."""
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from engine.data.inputs import input_images
+from engine.data.mask_folders import without_masks
+from engine.data.options import Data
+
+VOC: dict[str, Any] = {"format": "voc", "root": "x"}
+FOLDER: dict[str, Any] = {"format": "folder", "root": "x", "classes": ["a", "b"]}
+
+
+def own(**folder: str) -> dict[str, Any]:
+    return {**FOLDER, "folder": folder}
+
+
+def left(root: Path, section: dict[str, Any], inputs: list[str]) -> tuple[list[str], str]:
+    images, note = without_masks(
+        input_images([str(root / text) for text in inputs], root / "out"), Data.model_validate(section)
+    )
+    return sorted(image.path.relative_to(root).as_posix() for image in images), note
+
+
+def write(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("section", "images", "masks"),
+    [
+        (VOC, ["images/1.jpg"], ["masks/1.png"]),  # the usual names count for every run
+        (FOLDER, ["train/Images/1.jpg", "val/Images/2.jpg"], ["train/labels/1.png", "val/labels/2.png"]),
+        (FOLDER, ["images/train/1.jpg", "test.jpg"], ["masks/train/1.png"]),
+        (VOC, ["JPEGImages/1.jpg"], ["SegmentationClassAug/1.png", "SegmentationObject/1.png"]),
+        (own(images="rgb", masks="gt_fine"), ["rgb/1.png"], ["gt_fine/1.png", "gt_fine/a/1.png"]),
+        (own(masks="ann"), ["photos/1.png"], ["ann/1.png"]),
+        (own(images="{split}_x", masks="{split}_y"), ["train_x/1.png"], ["train_y/1.png"]),
+        (own(images="d/img/{split}", masks="d/ann/{split}"), ["d/img/train/1.png"], ["d/ann/train/1.png"]),
+        ({"format": "cityscapes", "root": "x"}, ["leftImg8bit/val/c/1.png"], ["gtFine/val/c/1.png"]),
+        ({"format": "camvid", "root": "x"}, ["train/1.png", "val/2.png"], ["trainannot/1.png"]),
+        ({"format": "ade20k", "root": "x"}, ["images/training/1.jpg"], ["annotations/training/1.png"]),
+        ({"format": "coco_stuff", "root": "x"}, ["train2017/1.jpg"], ["stuffthingmaps/train2017/1.png"]),
+    ],
+)
+def test_masks_beside_images_are_left_out(
+    tmp_path: Path, section: dict[str, Any], images: list[str], masks: list[str]
+) -> None:
+    write(tmp_path, *images, *masks)
+    found, note = left(tmp_path, section, ["."])
+    assert found == sorted(images)
+    assert f"{len(masks)} of {len(masks) + len(images)} images" in note
+    assert str(tmp_path / PurePosixPath(masks[0]).parts[0]) in note
+
+
+def test_what_is_named_is_used(tmp_path: Path) -> None:
+    write(tmp_path, "images/1.jpg", "masks/1.png")
+    both = ["images/1.jpg", "masks/1.png"]
+    assert left(tmp_path, FOLDER, ["masks"]) == (["masks/1.png"], "")
+    assert left(tmp_path, FOLDER, ["masks/1.png"]) == (["masks/1.png"], "")
+    assert left(tmp_path, FOLDER, ["masks/*.png"]) == (["masks/1.png"], "")
+    assert left(tmp_path, FOLDER, ["*"]) == (both, "")
+    assert left(tmp_path, FOLDER, [".", "masks"]) == (both, "")
+
+
+@pytest.mark.parametrize("names", [["labels/1.jpg", "2.jpg"], ["masks/1.png", "masks/2.png"], ["gt/a/1.jpg"]])
+def test_a_folder_that_is_beside_no_images_is_not_one_of_masks(tmp_path: Path, names: list[str]) -> None:
+    write(tmp_path, *names)
+    assert left(tmp_path, FOLDER, ["."]) == (sorted(names), "")
+
+
+def test_all_are_used_where_none_would_be_left(tmp_path: Path) -> None:
+    write(tmp_path, "masks/1.png")
+    (tmp_path / "images").mkdir()
+    assert left(tmp_path, FOLDER, ["."]) == (["masks/1.png"], "")
