@@ -56,6 +56,7 @@ from engine.run_folder.manifests import (
     read_sealed,
     require_unaltered,
     saved_beside_tensors,
+    saved_step,
     write_sealed,
 )
 from engine.run_folder.nearby import near_runs, no_checkpoint, no_model, similar_run

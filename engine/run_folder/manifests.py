@@ -294,17 +294,29 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def saved_beside_tensors(path: Path, key: str) -> dict[str, Any] | None:
-    """What a checkpoint or state holds under `key`; None where there is no such file, or nothing of the kind.
+    """The object that a checkpoint or state holds under `key`; None where there is no such file, or none."""
+    found = _beside_tensors(path).get(key)
+    return found if isinstance(found, dict) else None
+
+
+def saved_step(path: Path) -> int:
+    """How many updates were done when a state was saved; 0 where there is no file that says it."""
+    found = _beside_tensors(path).get("step")
+    return found if type(found) is int else 0
+
+
+def _beside_tensors(path: Path) -> dict[str, Any]:
+    """The JSON object that is saved with tensors.
 
     A safetensors file starts with the length of its header, 8 bytes little-endian, and the header, JSON.
     """
     if not path.is_file():  # a pipe would be waited for
-        return None
+        return {}
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = file.read(length) if length <= path.stat().st_size else b""
-        found = parse_json(parse_json(header)["__metadata__"]["trident"])[key]
+        found = parse_json(parse_json(header)["__metadata__"]["trident"])
     except (OSError, ValueError, KeyError, TypeError):  # a damaged file is refused where it is loaded
-        return None
-    return found if isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}

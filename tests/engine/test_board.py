@@ -52,9 +52,10 @@ def add_to_log(run: RunFolder, text: str) -> None:
         file.write(text)
 
 
-def save_state(run: RunFolder) -> None:
+def save_state(run: RunFolder, step: int = 1) -> None:
     """As much of a state as tells with which log it was saved."""
-    rest = json.dumps({"step": 1, "log": {"bytes": run.log.stat().st_size, "sha256": ""}})
+    num_bytes = run.log.stat().st_size if run.log.exists() else 0
+    rest = json.dumps({"step": step, "log": {"bytes": num_bytes, "sha256": ""}})
     header = json.dumps({"__metadata__": {"trident": rest}}).encode()
     run.last_state.write_bytes(len(header).to_bytes(8, "little") + header)
 
@@ -110,6 +111,21 @@ def test_a_run_that_ended(tmp_path: Path) -> None:
     assert "--resume" in found["stopped"].message and "older than its log" in found["failed"].message
     assert "no state" in found["killed"].message
     assert all(run.left_s is None for run in found.values())
+
+
+def test_a_run_that_was_stopped_before_its_first_line_is_at_the_update_of_its_state(tmp_path: Path) -> None:
+    noted, silent, further = (
+        a_run(tmp_path / name, steps=0, scores=()) for name in ("noted", "silent", "further")
+    )
+    add_to_log(noted, json.dumps({"step": 0, "split": "note", "text": "a note"}) + "\n")
+    silent.log.unlink()
+    add_to_log(further, json.dumps({"step": 9, "split": "train", "loss": 1.0}) + "\n")
+    for run in (noted, silent, further):
+        save_state(run, step=7)
+    found = look(tmp_path)
+    assert {name: (run.state, run.step) for name, run in found.items()} == {
+        "noted": ("stopped", 7), "silent": ("stopped", 7), "further": ("stopped", 9),
+    }  # fmt: skip
 
 
 def test_no_resume_is_promised_where_a_file_forbids_it(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from engine.run_folder import (
     read_damaged_log,
     read_manifest,
     saved_beside_tensors,
+    saved_step,
 )
 from engine.scoring.options import MEAN_OF
 from engine.wording import quantity
@@ -92,7 +93,10 @@ class Board:
         update_s = median(seconds) if seconds else None
         changed_at = _facts(run.log)[0] or _facts(run.manifest)[0]
         state, message = _state(run, manifest, rows, changed_at, problems)
-        step = max((row["step"] for row in rows), default=0)
+        steps = [row["step"] for row in rows] + [
+            saved_step(path) for path in run.states[:1]
+        ]  # before any row
+        step = max((step for step in steps if 0 <= step < MOST), default=0)
         metric = manifest.metric.partition(MEAN_OF)[0] if manifest else "mIoU"
         scores = _values(rows, "val", metric)
         notes = [str(row.get("text", "")) for row in rows if row["split"] == "note"]
@@ -144,7 +148,7 @@ def _state(
         if age < max(LATE_S, LATE_FACTOR * usual):
             return "running", "Running, as its log is recent: no lock can be seen from here."
     saved = saved_beside_tensors(run.states[0], "log") if run.states else None
-    if saved and saved.get("bytes") == _facts(run.log)[1]:
+    if saved and saved.get("bytes") == (_facts(run.log)[1] or 0):
         if _tried(run.read_manifest, problems) is None:
             return "stopped", "Stopped, with its state saved. Mend what is named; then --resume goes on."
         return "stopped", "Stopped, with its state saved: the same command with --resume goes on."
