@@ -72,7 +72,7 @@ def without_schemes(recipe: Recipe) -> Recipe:
 def decided(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -> tuple[Recipe, list[str]]:
     """The recipe with class weights as numbers, the sampler and rare classes chosen, and a note on each.
 
-    The first note that needs the rare classes lists them; `advice` is told, and does not list them again.
+    The first note that needs the rare classes lists them, and `advice` does not list them again.
     """
     terms, notes = [], []
     for term in recipe.loss:
@@ -90,9 +90,10 @@ def decided(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -
     augment = recipe.augment
     if augment.crop_on == "rare":
         augment = augment.model_copy(update={"crop_on": [id for id, _ in rare]})
-        listed = _rare_shares(rare, counts, class_names) if rare else "none is rare"
-        are_listed = any(listed in note for note in notes)
-        notes.append(f"crops are redrawn for {'them, too' if are_listed else f'rare classes: {listed}'}")
+        which = f"rare classes: {_rare_shares(rare, counts, class_names) if rare else 'none is rare'}"
+        if rare and recipe.data.sampler == "auto":
+            which = "them, too"
+        notes.append(f"crops are redrawn for {which}")
     return recipe.model_copy(update={"loss": terms, "data": data, "augment": augment}), notes
 
 
@@ -119,20 +120,20 @@ def training_order(
 
 
 def advice(
-    recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...], told: Sequence[str] = ()
+    recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...], asked: Recipe | None = None
 ) -> list[str]:
     """Names the rare classes and the remedies that the recipe does not use yet; [] if there are none.
 
     Args:
-        told: notes before it; classes that one of them lists are not listed again.
+        asked: the recipe before `decided`, whose notes are printed before; None if there are none.
     """
     rare = rare_classes(counts)
     remedies = [line for remedy, line in REMEDIES.items() if remedy in help_rare_classes(recipe)]
     if not rare or not remedies:
         return []
-    listed = _rare_shares(rare, counts, class_names)
-    are_listed = any(listed in note for note in told)
-    return ["More remedies for rare classes:" if are_listed else f"{listed}. Remedies:", *remedies]
+    are_listed = asked and (asked.data.sampler == "auto" or asked.augment.crop_on == "rare")
+    told = "More remedies for rare classes:"
+    return [told if are_listed else f"{_rare_shares(rare, counts, class_names)}. Remedies:", *remedies]
 
 
 def _rare_shares(rare: list[tuple[int, float]], counts: ClassCounts, class_names: tuple[str, ...]) -> str:

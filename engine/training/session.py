@@ -94,7 +94,8 @@ def build_session(
     counts, count_notes = count_labels(
         train, recipe.data.root, process, counter("counting labels"), keep_counts
     )
-    recipe, decisions = decided(recipe, counts, train.class_names)
+    asked = recipe
+    recipe, decisions = decided(asked, counts, train.class_names)
     shares = shares_of_images(data, train)
     sets = {part.name: len(part.dataset) for part in train.parts} if isinstance(train, SeveralSets) else {}
     step = build_step(recipe, model, len(train.class_names), process, teacher)
@@ -123,7 +124,7 @@ def build_session(
     batches = build_batches(recipe, train, unlabelled, order, process, counts, shares)
     validation = _build_validation(recipe, process, step, select, further)
     is_multi = recipe.data.labels == "multi"
-    hints = [] if is_multi else advice(recipe, counts, train.class_names, decisions)
+    hints = [] if is_multi else advice(recipe, counts, train.class_names, asked)
     parts = recipe, process, train, select, further, unlabelled, batches, step, validation
     return Session(*parts, weights, notes, hints, chosen)
 

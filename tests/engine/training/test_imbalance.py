@@ -129,8 +129,9 @@ def test_crops_on_rare_classes_are_decided_once(recipe_of, tmp_path):
 @pytest.mark.parametrize("sampler", ["auto", "rare", "uniform"])
 @pytest.mark.parametrize("crop_on", ["none", "rare"])
 def test_rare_classes_are_listed_once_at_the_start_of_a_run(recipe_of, sampler: str, crop_on: str) -> None:
-    recipe, notes = decided(recipe_of(f"data.sampler={sampler}", f"augment.crop_on={crop_on}"), RARE, NAMES)
-    told = "\n".join([*notes, *advice(recipe, RARE, NAMES, notes)])
+    asked = recipe_of(f"data.sampler={sampler}", f"augment.crop_on={crop_on}")
+    recipe, notes = decided(asked, RARE, NAMES)
+    told = "\n".join([*notes, *advice(recipe, RARE, NAMES, asked)])
     assert told.count("leaf 0.025 %") == told.count("plant") == 1
     assert ("crops are" in told) == (crop_on == "rare")
     assert ("augment.crop_on=rare" in told) == (crop_on == "none")
