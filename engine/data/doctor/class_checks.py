@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.doctor.division import share_key, with_all_classes
+from engine.data.doctor.division import made_alike, with_all_classes
 from engine.data.doctor.findings import HURTS, NOTE, DataFinding, finding
 from engine.data.doctor.meaning import Meaning
 from engine.data.doctor.scan import Facts
@@ -50,9 +50,8 @@ def check_classes(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
         yield from rare(facts, counts.share(listing.train))
         for split in listing.scored:
             if split in counts.pixels and split != listing.train:
-                yield from drift(
-                    listing.class_names, counts, listing.train, split, share_key(listing.section)
-                )
+                remedy = made_alike(listing.section, split)
+                yield from drift(listing.class_names, counts, listing.train, split, remedy)
 
 
 def presence(facts: Facts, counts: CountsBySplit) -> Iterator[DataFinding]:
@@ -145,21 +144,14 @@ def rare(facts: Facts, share: NDArray[np.float64]) -> Iterator[DataFinding]:
 
 
 def drift(
-    names: Sequence[str], counts: CountsBySplit, train: str, split: str, divided_by: str | None = None
+    names: Sequence[str], counts: CountsBySplit, train: str, split: str, remedy: str
 ) -> Iterator[DataFinding]:
-    """A scored split whose class shares differ from those of train.
-
-    Args:
-        divided_by: the key of the share that makes both splits, if one does.
-    """
+    """A scored split whose class shares differ from those of train."""
     p, q = counts.share(train), counts.share(split)
     distance = jensen_shannon(p, q)
     if distance > DIVERGENCE and p.any() and q.any():
         worst = np.argsort(-np.abs(p - q), kind="stable")[:NUM_WORST]
         listed = ", ".join(f"{names[c]} {_percent(p[c])} / {_percent(q[c])}" for c in worst if p[c] != q[c])
-        remedy = f"Split the images into {train} and {split} at random"
-        if divided_by:  # by a hash of the names
-            remedy = f"They differ by chance: label more images, or give {split} more by {divided_by}"
         yield finding(
             "class_shares",
             HURTS,

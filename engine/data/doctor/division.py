@@ -1,5 +1,8 @@
-"""What to do about an image that is in the wrong split: where a share of the names makes the splits, no list
-has a line to take out, and no image can be moved alone."""
+"""What to do about an image that is in the wrong split.
+
+Where a share of the names makes the splits, no list has a line to take out, and no image can be moved alone.
+In a run of `trident compare --folds` the comparison divides the images, whatever divides them without it.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -8,6 +11,7 @@ from engine.data.formats import OF_POLYGONS
 from engine.data.formats.share import shares_with_all
 
 LARGEST = 0.5  # share for val that is suggested
+OTHER_FOLDS = "compare with fewer folds and another --out"
 
 
 def share_key(section: Any) -> str | None:
@@ -39,13 +43,25 @@ def by_hand(section: Any) -> str:
     return f"divide the images by lists or folders of your own (docs/data.md), with {share_key(section)}=null"
 
 
+def made_alike(section: Any, split: str) -> str:
+    """How the classes of a scored split become as frequent as those of train."""
+    by_chance = "They differ by chance: label more images, or"
+    if section.fold is not None:
+        return f"{by_chance} {OTHER_FOLDS}"
+    if key := share_key(section):
+        return f"{by_chance} give {split} more by {key}"
+    return f"Split the images into {section.train} and {split} at random"
+
+
 def with_all_classes(section: Any, ids: Sequence[str], wanted: Iterable[Sequence[str]]) -> str | None:
-    """A recipe line with which a share puts images with each class into both splits; None without a share.
+    """How images with each class get into both splits; None where they can be moved one by one.
 
     Args:
         ids: of both splits.
         wanted: the ids of the images with each class.
     """
+    if section.fold is not None:
+        return f"Add images with them, or {OTHER_FOLDS}."
     found = _divided_by(section)
     if found is None:
         return None

@@ -104,6 +104,10 @@ def _look_alike(facts: Facts, shared: dict[str, dict[int, int]], of_train: set[i
 
 def _remedy(section: Any, share: float, num_sequences: int) -> str:
     """Recipe lines that put each sequence on one side, where they open; else what to do by hand."""
+    if section.fold is not None:
+        return (
+            f"To have each sequence in one fold, add --group '{GROUP}' and another --out to the comparison."
+        )
     move = "Move the frames of each sequence to one of the two splits."
     if share_key(section):
         move = f"To have each sequence in one of the two splits, {by_hand(section)}."

@@ -13,7 +13,7 @@ from engine.command import main
 from engine.data import open_split
 from engine.data.doctor import examine, list_samples_of
 from engine.data.options import Data
-from engine.data.sequences import are_consecutive, group_of_frames, sequences_of
+from engine.data.sequences import are_consecutive, group_name, group_of_frames, sequences_of
 from engine.recipe import load_recipe
 
 SIZE = (80, 64)  # width, height
@@ -125,6 +125,15 @@ def test_the_recipe_lines_split_by_sequence(
     assert sequences_of(ids["train"]).keys().isdisjoint(sequences_of(ids["val"]))
     main(["doctor", "r.yaml", *lines])
     assert "Split by sequence" not in capsys.readouterr().out
+
+
+def test_in_a_fold_the_comparison_keeps_sequences_together(tmp_path: Path) -> None:
+    draw(in_voc(tmp_path))
+    ids = (tmp_path / "ImageSets/Segmentation/train.txt").read_text().split()
+    (tmp_path / "fold_0.txt").write_text("\n".join(ids[::3]))
+    (found,) = found_in(section(tmp_path, "voc", fold=str(tmp_path / "fold_0.txt")))
+    [pattern] = re.findall("--group '(.+)' and another --out", found.remedy)
+    assert {group_name(id, pattern) for id in ids} == {f"street{sequence}_" for sequence in range(4)}
 
 
 def test_sequences_that_are_apart_are_no_finding(tmp_path: Path) -> None:

@@ -125,3 +125,14 @@ def test_the_share_of_outlines_is_named_by_its_own_key() -> None:
     assert {in_val(id, float(share)) for id in VAL[:3]} == {True, False}
     lists = data.model_copy(update={"polygons": None})
     assert with_all_classes(lists, IDS, [IDS, VAL[:3]]) is None
+
+
+def test_in_a_fold_no_remedy_names_the_share_that_divides_the_images_without_it(tmp_path: Path) -> None:
+    only, rest = TRAIN[:4], TRAIN[4:]
+    draw(tmp_path, {id: [0, 1, 2] for id in only} | {id: [0] for id in rest})
+    (tmp_path / "fold_0.txt").write_text("\n".join(only))
+    found = findings(tmp_path, fold=str(tmp_path / "fold_0.txt"))
+    assert {"never_trained", "class_shares"} <= found.keys()
+    for check in ("never_trained", "class_shares"):
+        remedy = found[check].remedy
+        assert "compare with fewer folds and another --out" in remedy and "val_share" not in remedy
