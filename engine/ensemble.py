@@ -207,7 +207,8 @@ def _without_effect(overrides: list[str], request: "Request") -> list[str]:
     from engine.data.ranges import told_of_unused_range
     from engine.scoring.overrides import told_of_no_effect
 
-    lines = told_of_no_effect(overrides, [request.recipe.eval.protocol])
+    recipe = request.recipe
+    lines = told_of_no_effect(overrides, [recipe.eval.protocol], data_format=recipe.data.format)
     return lines + told_of_unused_range(overrides, image_files(request.dataset))
 
 

@@ -170,7 +170,8 @@ def _without_effect(
     from engine.scoring.overrides import told_of_no_effect
 
     protocols = PROTOCOLS if arguments.protocol == "all" else [trained.recipe.eval.protocol]
-    lines = told_of_no_effect(typed, protocols) + told_of_unused_range(typed, image_files(dataset))
+    lines = told_of_no_effect(typed, protocols, data_format=trained.recipe.data.format)
+    lines += told_of_unused_range(typed, image_files(dataset))
     if arguments.protocol and any(text.startswith("eval.protocol=") for text in typed):
         lines.append(f"eval.protocol has no effect here: --protocol {arguments.protocol} is typed, too.")
     why_not = _why_no_temperature(trained, arguments)

@@ -132,14 +132,14 @@ class ImageSet(Section):
             raise mistake(f"format: {format_} works with {needed or 'null'} only")
         if format_ == name and value is None:
             raise mistake("expected a section; leave the key out for the defaults")
-        if format_ == "packed":  # the keys of the recipe that was packed are accepted
+        if format_ == "packed":  # the keys of the recipe that was packed are accepted: HELD_BY_PACKS
             return value
         if value == "scenes6" and format_ != "synthetic":
             raise mistake("this is for format: synthetic only")
         if name == "polygons" and value is not None and format_ not in OF_POLYGONS and ":" not in format_:
-            raise mistake(f"this is for format: {', '.join(OF_POLYGONS)}")
+            raise mistake(f"this is for format: {', '.join(OF_POLYGONS)}; leave it out, or set it to null")
         if name in FORMATS and name != format_ and value is not None:
-            raise mistake(f"this is for format: {name} only")
+            raise mistake(f"this is for format: {name} only; leave it out, or set it to null")
         return value
 
     @field_validator("labels")

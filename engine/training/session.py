@@ -15,8 +15,10 @@ from engine.data.options import Augment
 from engine.data.sample import Dataset
 from engine.data.sets import SeveralSets, scored_further, shares_of_images
 from engine.recipe import Recipe
+from engine.recipe.differences import explain
 from engine.scoring.label_kinds import label_kind
 from engine.scoring.numerics import float32_products
+from engine.scoring.overrides import PACKED, of_a_pack
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.trained import Trained
@@ -102,7 +104,7 @@ def build_session(
 
     notes = [_on_the_batch(recipe, chosen, process)] if chosen else []
     notes += [frozen] if frozen else []
-    notes += _notes_on_options(recipe.model)
+    notes += [*_notes_on_options(recipe.model), *_notes_on_a_pack(recipe)]
     notes += _on_the_crops(recipe.augment)
     notes += [_on_the_trained_teacher(teacher)] if teacher else []
     notes += _notes_on_pixels(recipe.data)
@@ -138,6 +140,13 @@ def _notes_on_options(section: Any) -> list[str]:
         + f"; for this encoder type model.encoder_{option}" * (is_of_timm and option.startswith("drop_path"))
         for option in without_effect(section)
     ]
+
+
+def _notes_on_a_pack(recipe: Recipe) -> list[str]:
+    """Values that were typed, and that a pack ignores; those of the recipe that was packed are as usual."""
+    typed = [key for key, _, source in explain(recipe) if source.startswith("override ")]
+    unused = of_a_pack(typed) if recipe.data.format == "packed" else []
+    return [f"{key} has no effect: {PACKED}" for key in unused]
 
 
 def _notes_on_sets(data: Any, sets: Mapping[str, int]) -> list[str]:

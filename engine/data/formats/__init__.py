@@ -177,6 +177,9 @@ FORMATS = {
 LIST_FOLDERS = (".", "ImageSets/Segmentation", "ImageSets", "splits", "lists")
 LIST_ENDINGS = (".txt", ".csv")
 
+# Keys of a recipe whose values a pack holds as they were when it was written, so that it ignores them.
+HELD_BY_PACKS = ("data.ids", "data.folder", "data.polygons", "data.synthetic")
+
 OF_POLYGONS = ("coco", "labelme", "yolo", "cvat", "label_studio", "rle_csv")  # that data.polygons is for
 
 CLASS_TABLES = {  # name in data.classes -> import path of the class names by label id

@@ -118,3 +118,13 @@ def test_an_option_without_effect_is_named_with_the_key_that_has_one() -> None:
     assert "model.drop_path=0.2 has no effect: segformer on tu-test_convnext" in note
     [typed] = re.findall(r"type (\S+)$", note)
     assert load_recipe(RECIPE, [lines[0], lines[1], typed]).model.encoder_drop_path == 0.2
+
+
+def test_values_that_a_pack_ignores_are_named_if_they_were_typed(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("data: {format: folder, root: x, classes: [a, b], folder: {val_share: 0.2}}")
+    typed = ["data.format=packed", "data.root=x.h5", "data.classes=[a, b]"]
+    assert session._notes_on_a_pack(load_recipe(path, typed)) == []
+    [note] = session._notes_on_a_pack(load_recipe(path, [*typed, "data.folder.val_share=0.3"]))
+    assert "data.folder.val_share has no effect: a pack holds the splits" in note
+    assert session._notes_on_a_pack(load_recipe(path, ["data.folder.val_share=0.3"])) == []
