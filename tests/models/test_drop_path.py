@@ -1,7 +1,6 @@
 """`model.encoder_drop_path`: the drop path rates of an encoder of timm, and who does not have them."""
 
 import re
-from typing import Any
 
 import pytest
 import timm
@@ -14,7 +13,7 @@ from tests.engine.tiny_run import RECIPE
 
 ENCODERS = [
     ("unet", "tu-test_convnext"),
-    ("segformer", "tu-test_efficientnet"),
+    ("segformer", "tu-tf_efficientnet_lite0"),
     ("fpn", "tu-test_maxvit"),
     ("dpt", "tu-test_vit"),
 ]
@@ -69,18 +68,19 @@ def test_swin_keeps_the_rate_of_timm_unless_another_is_given() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("lines", "words"),
     [
-        ({"arch": "unet", "encoder": "resnet18"}, "for encoders of timm"),
-        ({"arch": "unet", "encoder": "tu-vgg11"}, "no layers that drop paths"),
-        ({"arch": "segformer", "variant": "b0"}, "an option of encoders of timm"),
+        (["model.arch=unet", "model.encoder=resnet18"], "for encoders of timm"),
+        (["model.arch=unet", "model.encoder=tu-vgg11"], "no layers that drop paths"),
+        (["model.arch=segformer"], "an option of encoders of timm"),
     ],
 )
-def test_the_key_is_refused_where_there_are_no_drop_paths(options: dict[str, Any], words: str) -> None:
+def test_the_key_is_refused_where_there_are_no_drop_paths(lines: list[str], words: str) -> None:
+    lines = [*lines, "model.decoder_width=null"]
     with pytest.raises(ModelError, match=words) as caught:
-        build_model(num_classes=3, encoder_drop_path=0.2, **options)
-    assert "Type model.encoder_drop_path=null" in str(caught.value)
-    build_model(num_classes=3, encoder_drop_path=None, **options)
+        build_model(load_recipe(RECIPE, [*lines, "model.encoder_drop_path=0.2"]).model, num_classes=3)
+    [typed] = re.findall(r"Type (\S+)\.$", str(caught.value))
+    build_model(load_recipe(RECIPE, [*lines, typed]).model, num_classes=3)
 
 
 def test_a_recipe_of_a_version_without_the_key_gives_the_model_that_it_gave() -> None:
