@@ -122,6 +122,8 @@ def test_a_run_that_was_stopped_before_its_first_line_is_at_the_update_of_its_st
     add_to_log(further, json.dumps({"step": 9, "split": "train", "loss": 1.0}) + "\n")
     for run in (noted, silent, further):
         save_state(run, step=7)
+        with locked(run.path):
+            pass
     found = look(tmp_path)
     assert {name: (run.state, run.step) for name, run in found.items()} == {
         "noted": ("stopped", 7), "silent": ("stopped", 7), "further": ("stopped", 9),

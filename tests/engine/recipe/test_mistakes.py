@@ -240,7 +240,11 @@ def test_null_among_names_is_to_be_quoted(mistakes: Any) -> None:
             "loss.0",
             "expected a section with a `name`, such as {name: dice}, got a section",
         ),
-        ("data.synthetic.size=64", "data.synthetic", "this is for format: synthetic only"),
+        (
+            "data.synthetic.size=64",
+            "data.synthetic",
+            "this is for format: synthetic only; leave it out, or set it to null",
+        ),
         (
             "model={weights: x, from_scratch: true}",
             "model.weights",
