@@ -69,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--split", help="split to score (default: the run's val, of each set)")
     add("--worst", type=int, default=0, metavar="N", help="picture of the N images with the lowest mIoU")
     add_tiling(parser)
+    add("--step", type=int, help="step of a run's kept checkpoint (default: the best one)")
     add("--out", type=Path, metavar="DIR", help=f"folder for {', '.join(OUTPUTS)}")
     return run_command(parser, evaluate, argv)
 
@@ -102,7 +103,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     is_named = arguments.protocol not in (None, "all")
     overrides = [*typed, *[f"eval.protocol={arguments.protocol}"] * is_named]
     path = Path(named[0])
-    trained, dataset, split = open_for_scoring(path, overrides, arguments.split, device)
+    trained, dataset, split = open_for_scoring(path, overrides, arguments.split, device, arguments.step)
     further = scored_further(trained.recipe.data) if arguments.split is None else {}
     if arguments.split == trained.recipe.data.val and trained.recipe.data.also:
         console.print(escape(f"{told_of_sets(trained.recipe.data)} Without --split each val is scored."))

@@ -58,15 +58,18 @@ class EvaluationResult:
 
 
 def open_for_scoring(
-    path: Path, overrides: Sequence[str], split: str | None, device: torch.device
+    path: Path, overrides: Sequence[str], split: str | None, device: torch.device, step: int | None = None
 ) -> tuple[Trained, Dataset, str]:
     """What was trained, the images of a split, and its name: the run's val where `split` is None.
+
+    Args:
+        step: of a run's kept checkpoint; None takes the best.
 
     Raises:
         RunFolderError: there is no run or ensemble at `path`, or the split has other classes.
         RecipeError, DataError: an override is wrong, or the data is not there.
     """
-    trained = open_trained(path, device, overrides=overrides)
+    trained = open_trained(path, device, step, overrides)
     split = split or trained.recipe.data.val
     dataset = open_split(trained.recipe.data, split)
     require_classes(dataset, trained.class_names, path)

@@ -149,6 +149,11 @@ def test_a_saved_ensemble_is_scored_as_one_predictor(trained: Path, tmp_path: Pa
     assert list(read_scores(tmp_path / "out/scores.h5").confusion) == ["native"]
 
 
+def test_a_step_takes_another_kept_checkpoint(trained: Path, capsys) -> None:
+    assert main([str(trained / "run"), "--step", "1"]) == 0
+    assert "tiny step 1 on val" in capsys.readouterr().out
+
+
 def test_another_split_is_marked_as_such(trained: Path, capsys) -> None:
     assert main([str(trained / "run"), "--split", "train"]) == 0
     message = capsys.readouterr().out
@@ -220,6 +225,8 @@ def test_images_that_chose_the_checkpoints_are_marked_as_such(
         (["{t}/run", "--out", "{t}/run/recipe.yaml"], "recipe.yaml is a file"),
         (["{t}/run", "--out", "{t}/run/recipe.yaml/out"], "recipe.yaml is a file"),
         (["{t}/run", "--split", "test"], "test"),
+        (["{t}/run", "--step", "3"], "Steps kept: 2, 1"),
+        (["{t}/both", "--step", "1"], "leave the step 1 out"),
         (["{t}/run", "--overlap", "8"], "such as --tile 1024"),
         (["{t}/run", "--tile", "32", "--overlap", "17"], "half a tile, 16 px"),
         (["{t}/run", "--tile", "32", "--protocol", "all"], "--protocol=native"),
