@@ -5,7 +5,6 @@ Does not import torch, since the recipe reads the section.
 """
 
 import math
-from bisect import bisect_right
 from typing import Any, Literal
 
 from pydantic import ValidationInfo, field_validator
@@ -34,7 +33,9 @@ class Schedule(Section):
     warmup: Duration = key(
         "5%", "length of the linear rise from 0 to the peak; not used by onecycle, which has its own"
     )
-    min_lr: NotNegative = key(0.0, "learning rate at the end of poly, cosine, onecycle, wsd and each cycle")
+    min_lr: NotNegative = key(
+        0.0, "learning rate at the end of poly, cosine, onecycle, wsd and each cycle; step falls towards it"
+    )
     decay: Duration = key(
         "20%", "length of the decay at the end of wsd; 0 leaves it out, for --continue-from later"
     )
@@ -43,7 +44,9 @@ class Schedule(Section):
     )
     cycles: Count = key(5, "number of cycles of cyclic; keep.tail of as many keeps the state after each")
     milestones: list[Duration] = key([], "updates at which step lowers the learning rate")
-    gamma: float = key(0.1, "factor by which step multiplies the learning rate at each milestone", gt=0, le=1)
+    gamma: float = key(
+        0.1, "factor by which step multiplies the learning rate above min_lr at each milestone", gt=0, le=1
+    )
 
     @field_validator("milestones")
     @classmethod
@@ -84,6 +87,20 @@ def factor(section: Schedule, base_lr: float, step: int, num_steps: int) -> floa
 def ramp_up(step: int, start: int, ramp: int) -> float:
     """The share of a weight that is phased in: 0 before `start`, from there linearly to 1 in `ramp` steps."""
     return min(1.0, max(0, step - start + 1) / max(1, ramp))
+
+
+def without_effect(section: Schedule, num_steps: int) -> list[str]:
+    """A sentence for each value that changes no learning rate of a training of this length."""
+    found = []
+    if section.name == "constant" and section.min_lr > 0:
+        found.append("schedule.min_lr has no effect: a constant learning rate does not fall")
+    late = [str(milestone) for milestone in section.milestones if int(milestone) >= num_steps]
+    if late:
+        found.append(
+            f"schedule.milestones: no learning rate falls at {', '.join(late)}, as the training ends at "
+            f"update {num_steps}"
+        )
+    return found
 
 
 def end_of_rise(section: Schedule, num_steps: int) -> int:
@@ -136,7 +153,8 @@ def _wsd(section: Schedule, progress: float, step: int) -> float:
 
 
 def _step(section: Schedule, progress: float, step: int) -> float:
-    return section.gamma ** bisect_right(section.milestones, step)
+    passed = sum(milestone <= step for milestone in section.milestones if isinstance(milestone, int))
+    return section.gamma**passed
 
 
 def _constant(section: Schedule, progress: float, step: int) -> float:

@@ -31,6 +31,7 @@ from engine.training.freed_memory import freed_memory_kept
 from engine.training.imbalance import advice, count_labels, decided, training_order
 from engine.training.inputs import new_model, open_inputs
 from engine.training.options import Optimizer
+from engine.training.schedule import without_effect as without_effect_on_rates
 from engine.training.step import SupervisedStep
 from engine.training.validation import Validation
 from engine.wording import quantity
@@ -105,6 +106,7 @@ def build_session(
     notes = [_on_the_batch(recipe, chosen, process)] if chosen else []
     notes += [frozen] if frozen else []
     notes += [*_notes_on_options(recipe.model), *_notes_on_a_pack(recipe)]
+    notes += without_effect_on_rates(recipe.schedule, int(recipe.train.steps))
     notes += _on_the_crops(recipe.augment)
     notes += [_on_the_trained_teacher(teacher)] if teacher else []
     notes += _notes_on_pixels(recipe.data)

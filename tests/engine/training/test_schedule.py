@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.training.schedule import CURVES, factor
+from engine.training.schedule import CURVES, factor, without_effect
 
 curves = st.sampled_from(sorted(CURVES))
 
@@ -44,6 +44,9 @@ def test_warm_up_rises_linearly_to_the_full_rate(name: str) -> None:
         (30, "step", {"milestones": [30, 60]}, 0.1),
         (59, "step", {"milestones": [30, 60]}, 0.1),
         (60, "step", {"milestones": [30, 60], "gamma": 0.5}, 0.25),
+        (30, "step", {"milestones": [60, 30]}, 0.1),  # in any order
+        (59, "step", {"milestones": [60, 30]}, 0.1),
+        (30, "step", {"milestones": [30, 60], "min_lr": 1e-4}, 0.1 + 0.9 * 0.1),
         (99, "constant", {}, 1.0),
         (80, "wsd", {}, 1.0),  # the last of the stable phase: 20 updates are left
         (90, "wsd", {}, 0.5),
@@ -75,6 +78,23 @@ def test_min_lr_is_what_the_curve_falls_to(name: str) -> None:
     """A floor of 1e-4 under a rate of 1e-3: half way it is in the middle between both."""
     assert at(50, name, min_lr=1e-4) == pytest.approx((1 + 0.1) / 2)
     assert at(9999, name, num_steps=10_000, min_lr=1e-4) == pytest.approx(0.1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "key"),
+    [
+        ("constant", {"min_lr": 1e-4}, "schedule.min_lr"),
+        ("step", {"milestones": [60, 100]}, "schedule.milestones: no learning rate falls at 100,"),
+    ],
+)
+def test_a_value_that_changes_no_rate_is_named(name: str, changes: dict, key: str) -> None:
+    [said] = without_effect(section(name, **changes), 100)
+    assert said.startswith(key)
+    without = {key: value[:1] if isinstance(value, list) else 0.0 for key, value in changes.items()}
+    assert without_effect(section(name, **without), 100) == []
+    assert [at(step, name, **changes) for step in range(100)] == [
+        at(step, name, **without) for step in range(100)
+    ]
 
 
 def test_onecycle_has_its_own_rise_and_no_warm_up() -> None:
