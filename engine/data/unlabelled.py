@@ -87,7 +87,7 @@ def _files_of_split(section: Any) -> dict[str, Path]:
     split = section.unlabelled.split
     if section.format == "voc" and section.root is not None:
         return voc_images(Path(section.root), split)
-    dataset = open_split(section, split)
+    dataset = open_split(section.model_copy(update={"also": []}), split)  # of the first set
     if not isinstance(dataset, FileDataset):
         raise DataError(
             f"Format {section.format} has no image files. Name a folder of images "
@@ -112,12 +112,12 @@ def num_unlabelled(section: Any, batch: int, world_size: int) -> int:
         DataError: they cannot be paired within each process, which CutMix needs.
     """
     number, pairs = round(section.ratio * batch, 2), 2 * world_size  # a ratio of 1.33333 is four thirds
-    if number % pairs:
+    if number % pairs or not number:
         nearest = max(1, round(number / pairs)) * pairs / batch
         raise DataError(
             f"data.unlabelled.ratio={section.ratio:g} of train.batch={batch} is {number:g} unlabelled images "
-            f"per update, but it has to be a multiple of {pairs}, as each process pairs its images. Type "
-            f"data.unlabelled.ratio={nearest:g}"
+            f"per update, but it has to be a positive multiple of {pairs}, as each process pairs its images. "
+            f"Type data.unlabelled.ratio={nearest:g}"
         )
     return int(number)
 

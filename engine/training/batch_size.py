@@ -19,7 +19,8 @@ from engine.data.class_counts import ClassCounts
 from engine.data.mixing import Mixing
 from engine.data.order import Draw, SampleOrder
 from engine.data.resident import choose_residence, free_ram_bytes, label_maps
-from engine.data.sample import Dataset
+from engine.data.sample import DataError, Dataset
+from engine.data.unlabelled import num_unlabelled
 from engine.recipe import Recipe, RecipeError
 from engine.scoring.trained import Trained
 from engine.training.build_step import build_step
@@ -62,7 +63,8 @@ def with_batch(
         most = min(MOST, len(splits[0]) // (num_processes * parts))
     else:
         most = int(section.batch) // num_processes
-    found, full = trial.search(max(most, trial.least)), trial.message()
+    least, full = trial.least, trial.message()
+    found = trial.search(max(most, least))
     del trial
     _free_memory(process.device)
     wait_for_all(process)  # one may have searched for longer
@@ -70,13 +72,25 @@ def with_batch(
     if not found:
         raise OutOfMemory(full)
     if section.batch == "auto":
-        chosen = {"train.batch": found * num_processes * parts}
+        possible = [number * num_processes * parts for number in range(found, least - 1, -1)]
+        paired = [batch for batch in possible if _pairs_unlabelled(recipe, batch, num_processes)]
+        chosen = {"train.batch": (paired or possible)[0]}
     else:
         share = int(section.batch) // num_processes
         parts = next(parts for parts in range(1, share + 1) if share % parts == 0 and share // parts <= found)
         chosen = {"train.accumulate": parts}
     values = {key.removeprefix("train."): value for key, value in chosen.items()}
     return recipe.model_copy(update={"train": section.model_copy(update=values)}), chosen
+
+
+def _pairs_unlabelled(recipe: Recipe, batch: int, num_processes: int) -> bool:
+    """Whether the unlabelled images of an update can be paired, if there are any."""
+    try:
+        if recipe.data.unlabelled:
+            num_unlabelled(recipe.data.unlabelled, batch, num_processes)
+    except DataError:
+        return False
+    return True
 
 
 class Trial:

@@ -138,8 +138,22 @@ def assert_equal(part: UnlabelledViews, whole: UnlabelledViews, rows: slice) -> 
         assert torch.equal(images, all_images[rows]) and torch.equal(pasted, all_pasted[rows])
 
 
+def test_a_split_of_several_sets_is_that_of_the_first(tmp_path: Path) -> None:
+    for name, number in (("one", 2), ("two", 3)):
+        for place in range(number):
+            for folder, mode in (("images", "RGB"), ("masks", "L")):
+                path = tmp_path / name / "more" / folder / f"{place}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new(mode, (SIDE, SIDE)).save(path)
+    common = {"format": "folder", "classes": ["a", "b"]}
+    one, two = ({**common, "root": str(tmp_path / name)} for name in ("one", "two"))
+    data = Data(**one, also=[{**two, "val": None}], unlabelled={"split": "more"})
+    assert open_unlabelled(data).ids == ["0", "1"]
+
+
 @pytest.mark.parametrize(
-    ("ratio", "world", "nearest"), [(0.4, 1, "0.5"), (0.5, 2, None), (0.5, 4, "1"), (1.1, 1, "1")]
+    ("ratio", "world", "nearest"),
+    [(0.4, 1, "0.5"), (0.5, 2, None), (0.5, 4, "1"), (1.1, 1, "1"), (0.0005, 1, "0.25")],
 )
 def test_images_are_paired_within_each_process(ratio: float, world: int, nearest: str | None) -> None:
     options = Unlabelled(root="x", ratio=ratio)

@@ -148,6 +148,9 @@ def test_a_system_that_does_not_count_memory(
     assert load_recipe(RECIPE, ["train.batch=16", "train.accumulate=1"])
 
 
+UNLABELLED = "data.unlabelled={root: photos}"
+
+
 @pytest.mark.parametrize(
     ("asked", "fits", "num_processes", "chosen"),
     [
@@ -159,6 +162,10 @@ def test_a_system_that_does_not_count_memory(
         (["train.batch=12", "train.accumulate=auto"], 5, 2, {"train.accumulate": 2}),
         (["train.batch=96", "train.accumulate=auto"], 1000, 1, {"train.accumulate": 1}),
         (["train.batch=7", "train.accumulate=auto"], 6, 1, {"train.accumulate": 7}),
+        (["train.batch=auto", UNLABELLED], 5, 1, {"train.batch": 4}),  # of which each two are a pair
+        (["train.batch=auto", UNLABELLED], 3, 2, {"train.batch": 4}),
+        (["train.batch=auto", f"{UNLABELLED[:-1]}, ratio: 0.4}}"], 12, 1, {"train.batch": 10}),
+        (["train.batch=auto", f"{UNLABELLED[:-1]}, ratio: 0.3}}"], 5, 1, {"train.batch": 5}),  # refused later
     ],
 )
 def test_the_number_follows_from_what_fits(
