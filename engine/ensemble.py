@@ -278,7 +278,7 @@ def _keep(
         teacher = student.teacher
         if not teacher.manifest.is_file():
             save(teacher.path)
-        elif not is_saved(teacher.path, method, best.ensemble, candidates):
+        elif not is_saved(teacher.path, method, best.ensemble, candidates, soup):
             raise student.of_another_teacher()
         student.write_recipe()
         console.print(saved_fact(teacher.path, *told))

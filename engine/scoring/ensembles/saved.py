@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from engine import __version__
@@ -55,15 +57,25 @@ def _part(path: Path) -> Path:
     return path.resolve().with_name(path.resolve().name + ".part")
 
 
-def is_saved(path: Path, method: str, ensemble: Ensemble, candidates: Sequence[Candidate]) -> bool:
+def is_saved(
+    path: Path,
+    method: str,
+    ensemble: Ensemble,
+    candidates: Sequence[Candidate],
+    soup: nn.Module | None = None,
+) -> bool:
     """Whether the folder holds this ensemble, with the same early exit; fitted weights are not compared.
+
+    Args:
+        soup: the model, if the ensemble is a soup.
 
     Raises:
         RunFolderError: there is no ensemble, or its files are altered.
     """
     manifest = EnsembleFolder(path).read_manifest()
-    if ensemble.soup:
+    if soup is not None:
         same = [member.name for member in manifest.members] == [_soup_name(ensemble, candidates)]
+        same = same and _has_weights(path / manifest.members[0].file, soup)
     else:
         used = [candidates[number].member.sha256 for number in ensemble.combination.used]
         same = [member.sha256 for member in manifest.members] == used
@@ -79,6 +91,15 @@ def _are_alike(one: EarlyExit | None, other: EarlyExit | None) -> bool:
     if one is None or other is None:
         return one is other
     return one.member == other.member and math.isclose(one.certainty, other.certainty, rel_tol=1e-5)
+
+
+def _has_weights(path: Path, model: nn.Module) -> bool:
+    """Whether a file has the values of a model up to rounding, as machines differ."""
+    saved, own = load_file(path), {key: value.cpu() for key, value in model.state_dict().items()}
+    return saved.keys() == own.keys() and all(
+        saved[key].shape == value.shape and torch.allclose(saved[key], value, rtol=1e-3, atol=1e-5)
+        for key, value in own.items()
+    )
 
 
 def _soup_name(ensemble: Ensemble, candidates: Sequence[Candidate]) -> str:

@@ -117,6 +117,15 @@ def test_a_soup_is_an_ensemble_of_one(candidates, tmp_path: Path) -> None:
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in loaded.state_dict().items())
 
 
+def test_a_soup_of_other_weights_is_another_ensemble(candidates, tmp_path: Path) -> None:
+    """Although its members have the same names, as where a run was trained again."""
+    soup = Ensemble(one_hot(0, 3), soup=(0, 1))
+    save(tmp_path / "saved", soup, candidates, soup=load_member(candidates[2], CPU))
+    for number, same in ((2, True), (1, False)):
+        model = load_member(candidates[number], CPU)
+        assert is_saved(tmp_path / "saved", "method", soup, candidates, model) == same
+
+
 def test_the_licences_of_all_weights_are_saved(candidates, tmp_path: Path) -> None:
     ours, theirs = {"source": "hf:a", "licence": "Apache-2.0"}, {"source": "hf:b", "licence": "NVIDIA"}
     own = [
