@@ -173,6 +173,24 @@ def next_readable(dataset: Dataset, index: int, error: DataError) -> Sample:
     raise DataError(f"None of the {quantity(len(dataset), 'image')} can be read. The first: {error}")
 
 
+def require_labels(dataset: Dataset, split: str, remedy: str) -> None:
+    """Raises DataError where no pixel of a split can be scored. Mostly it reads a single mask."""
+    has_masks = False
+    for index in range(len(dataset)):
+        try:
+            labels = dataset.labels(index)
+        except UnreadableSample:  # reported, or skipped, when the image is read
+            continue
+        has_masks = True
+        if (labels != dataset.ignore_index).any():
+            return
+    if has_masks:
+        raise DataError(
+            f"Split {split!r} has no labelled pixel: all its readable masks are void "
+            f"({dataset.ignore_index}), so nothing can be scored. Label them, or {remedy}."
+        )
+
+
 def require_one_class_a_pixel(section: Any, what: str, remedy: str) -> None:
     """Raises DataError where a `data` section has labels: multi, which `what` does not take."""
     if section.labels == "multi":

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import engine.data
 from engine.data.options import Data
 from engine.data.overlap import shared_images
-from engine.data.sample import Dataset, first_few
+from engine.data.sample import Dataset, first_few, require_labels
 from engine.recipe import Recipe, load_recipe
 from engine.run_folder import RunFolderError
 from engine.scoring.ensembling import Candidate
@@ -54,10 +54,12 @@ def open_apart(
     Raises:
         RunFolderError: it is empty, or shares images with what was trained on or with `scored`. A few equal
             images of different names are a warning.
+        DataError: no pixel of it is labelled.
     """
     select = engine.data.open_split(data, name)
     if not len(select):
         raise RunFolderError(f"data.select: split {name!r} holds no images.")
+    require_labels(select, name, "name another split with data.select")
     trains = training_splits(trained, data, fingerprints)
     seen = images_trained_on(select, trains, fingerprints)
     known = (

@@ -16,7 +16,7 @@ from engine.data.bands import count_bands, model_inputs
 from engine.data.normalisation import with_normalisation
 from engine.data.ranges import with_range
 from engine.data.resident import require_device
-from engine.data.sample import DataError, Dataset, UnreadableSample
+from engine.data.sample import Dataset, require_labels
 from engine.data.sets import naming_set, scored_further
 from engine.data.unlabelled import num_unlabelled, open_unlabelled
 from engine.recipe import Recipe, RecipeError
@@ -24,7 +24,7 @@ from engine.scoring.trained import Trained
 from engine.training.build_step import encoder_with_dropout, new_auxiliary
 from engine.training.distillation import open_teacher
 from engine.training.distributed import Process
-from engine.training.features import matching_layers, require_maps
+from engine.training.features import matching_layers, outputs_of, require_maps
 from engine.training.imbalance import without_schemes
 from engine.training.optim import build_optimizer, freeze, in_eval_mode
 from losses import build_loss
@@ -61,12 +61,12 @@ def open_inputs(recipe: Recipe, process: Process) -> Inputs:
     select = open_split(data, data.select) if data.select else val
     further = {name: open_split(data, split) for name, split in scored_further(data).items()}
     for split, dataset in {data.val: val, data.evaluated_on: select}.items():
-        _require_labels(dataset, split, "name another split with data.val or data.select")
+        require_labels(dataset, split, "name another split with data.val or data.select")
     for place, one in enumerate(data.also):
         if one.val is not None:
             with naming_set(one.name, place):
                 remedy = f"name another split with data.val, or other classes in data.also.{place}.map"
-                _require_labels(further[one.name], one.val, remedy)
+                require_labels(further[one.name], one.val, remedy)
     return Inputs(
         recipe=recipe.model_copy(update={"data": data}),
         train=train,
@@ -91,27 +91,9 @@ def new_model(recipe: Recipe, train: Dataset, process: Process) -> tuple[nn.Modu
     model = build_model(recipe.model, train.class_names, **model_inputs(recipe.data))
     frozen = freeze(model, recipe.model.freeze)
     if "auto" not in (recipe.train.batch, recipe.train.accumulate):
-        _require_statistics(recipe, model, process)
+        _require_statistics(recipe, model, len(train.class_names), process)
     _require_buildable_parts(recipe, model, len(train.class_names), process)
     return model, frozen
-
-
-def _require_labels(dataset: Dataset, split: str, remedy: str) -> None:
-    """Raises DataError where no pixel of a split can be scored. Mostly it reads a single mask."""
-    has_masks = False
-    for index in range(len(dataset)):
-        try:
-            labels = dataset.labels(index)
-        except UnreadableSample:  # reported, or skipped, when the image is read
-            continue
-        has_masks = True
-        if (labels != dataset.ignore_index).any():
-            return
-    if has_masks:
-        raise DataError(
-            f"Split {split!r} has no labelled pixel: all its readable masks are void "
-            f"({dataset.ignore_index}), so nothing can be scored. Label them, or {remedy}."
-        )
 
 
 def _require_even_shares(recipe: Recipe, process: Process) -> None:
@@ -134,7 +116,7 @@ def _require_recordable(recipe: Recipe, process: Process) -> None:
         )
 
 
-def _require_statistics(recipe: Recipe, model: nn.Module, process: Process) -> None:
+def _require_statistics(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> None:
     """Raises RecipeError if a BatchNorm would get one value per channel, which has no variance.
 
     Found without computation, with a copy of the model on the device `meta`.
@@ -142,19 +124,26 @@ def _require_statistics(recipe: Recipe, model: nn.Module, process: Process) -> N
     pieces = process.world_size * int(recipe.train.accumulate)
     if int(recipe.train.batch) > pieces:
         return
-    copy = deepcopy(model).to("meta").train()
-    for module in in_eval_mode(copy, recipe.train.batch_norm):
-        module.eval()
-    side = recipe.augment.crops()[0]
+    copy = deepcopy(model).to("meta")
+    section, side = recipe.model.auxiliary, recipe.augment.crops()[0]
+    image = torch.empty(1, count_bands(recipe.data.bands), side, side, device="meta")
     try:
-        copy(torch.empty(1, count_bands(recipe.data.bands), side, side, device="meta"))
+        with torch.random.fork_rng(devices=[]):
+            auxiliary = new_auxiliary(recipe, copy, num_classes).train() if section else None
+        copy.train()
+        for module in in_eval_mode(copy, recipe.train.batch_norm):
+            module.eval()
+        found = outputs_of(copy, [section.layer] if section else [], lambda: copy(image))
+        if auxiliary:
+            auxiliary(found[section.layer])
     except (ValueError, RuntimeError, NotImplementedError) as error:  # a model of one's own may need values
-        if "more than 1 value per channel" not in str(error):
+        if "more than 1 value per channel" not in str(error):  # a layer without a map is reported later
             return
         shared = f", in {pieces} parts," if pieces > 1 else ""
+        where = f"{recipe.model.arch} or model.auxiliary" if section else recipe.model.arch
         raise RecipeError(
             f"train.batch={recipe.train.batch}{shared} is one image at a time, so a BatchNorm of "
-            f"{recipe.model.arch} gets one value per channel; it needs two. Type train.batch={2 * pieces}."
+            f"{where} gets one value per channel; it needs two. Type train.batch={2 * pieces}."
         ) from None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.run_folder import RunFolderError
 from engine.scoring.combining import Combination
 from engine.scoring.ensembles.methods import choose_ensemble
 from engine.scoring.ensembles.selection import Ensemble, SelectionData, one_hot
@@ -36,7 +37,15 @@ def cross_validate(
         count: `count(wanted, on_row)` counts each image with the combinations `wanted(row)`, and passes the
             counts to `on_row`.
         progress: called with (repeats done, all).
+
+    Raises:
+        RunFolderError: fewer than two images have a labelled pixel.
     """
+    if np.count_nonzero(data.overlaps[0][:, 1].any(axis=1)) < 2:
+        raise RunFolderError(
+            "--split-half: fewer than two of the images have a labelled pixel, so they cannot be halved. "
+            "Leave it out."
+        )
     folds: list[Fold] = []
     for repeat in range(repeats):
         folds += _choose_on_halves(methods, data, repeat)
@@ -74,9 +83,10 @@ def _counts_of(
 
 def _choose_on_halves(methods: Sequence[str], data: SelectionData, repeat: int) -> list[Fold]:
     num_images, num_members = len(data.ids), data.num_members
-    order = np.random.default_rng([1, repeat]).permutation(num_images)
+    labelled = np.flatnonzero(data.overlaps[0][:, 1].any(axis=1))  # on the others nothing can be selected
+    order = np.random.default_rng([1, repeat]).permutation(labelled)
     first = np.zeros(num_images, dtype=np.bool_)
-    first[order[: num_images // 2]] = True
+    first[order[: len(labelled) // 2]] = True
     folds: list[Fold] = []
     for half in (first, ~first):
         seen = data.of_images(half)

@@ -4,9 +4,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from engine.data import Dataset, open_split
+from engine.data import DataError, Dataset, open_split
 from engine.data.options import Data
 from engine.run_folder import RunFolderError
 from engine.scoring import training_images
@@ -105,4 +107,12 @@ def test_a_single_image_of_the_same_name_is_refused(root: Path, split: str) -> N
     held = [f"held{place:03d}" for place in range(149)]
     write_list(root, "held", [*held, f"{split}000"])
     with pytest.raises(RunFolderError, match=f"1 of 150 images of split 'held' is .*: {split}000"):
+        chosen_apart(root, [section(root, "a")], [None])
+
+
+def test_a_split_without_a_labelled_pixel_is_refused(root: Path) -> None:
+    write_list(root, "held", ["held000", "held001"])
+    for id in ("held000", "held001"):
+        Image.fromarray(np.full((4, 4), 255, np.uint8)).save(root / f"SegmentationClass/{id}.png")
+    with pytest.raises(DataError, match="Split 'held' has no labelled pixel.*another split with data.select"):
         chosen_apart(root, [section(root, "a")], [None])

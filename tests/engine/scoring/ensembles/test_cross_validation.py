@@ -1,9 +1,12 @@
 """Halves that choose for each other, with methods that record which images they have seen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import engine.scoring.ensembles.cross_validation as cross_validation
+from engine.run_folder import RunFolderError
 from engine.scoring.combining import Combination
 from engine.scoring.ensembles.cross_validation import BEST_MEMBER, cross_validate
 from engine.scoring.ensembles.selection import Ensemble, SelectionData, one_hot
@@ -70,3 +73,26 @@ def test_the_best_member_is_chosen_on_the_other_half_too(monkeypatch: pytest.Mon
     right = totals[BEST_MEMBER][:, 0].sum()
     assert (right + totals[BEST_MEMBER][:, 1].sum()) == REPEATS * N * 16  # 8 and 8, or 0 and 16
     assert right < totals["method"][:, 0].sum()
+
+
+def test_each_half_has_a_labelled_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of seven images two have labels: one is in each half, and selects for the other."""
+    labelled = np.zeros((N, 1, 1), np.int64)
+    labelled[[2, 5]] = 1
+    halves = []
+
+    def seen(name: str, data: SelectionData) -> Ensemble:
+        halves.append({"2", "5"} & set(data.ids))
+        return Ensemble(one_hot(0, 2))
+
+    monkeypatch.setattr(cross_validation, "choose_ensemble", seen)
+
+    def validated(data: SelectionData) -> dict:
+        return cross_validate(["method"], data, 2, lambda wanted, on_row: None, lambda done, total: None)
+
+    data = evidence()
+    validated(replace(data, overlaps=[of_one * labelled for of_one in data.overlaps]))
+    assert sorted(map(sorted, halves)) == [["2"], ["2"], ["5"], ["5"]]
+    labelled[5] = 0
+    with pytest.raises(RunFolderError, match="--split-half: fewer than two .* Leave it out"):
+        validated(replace(data, overlaps=[of_one * labelled for of_one in data.overlaps]))
