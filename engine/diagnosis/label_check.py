@@ -16,11 +16,11 @@ from engine.data.batches import scoring_batches
 from engine.data.sample import require_one_class_a_pixel
 from engine.diagnosis.classes import BACKGROUND
 from engine.diagnosis.suspects import Mask, Region, Suspect, Suspicion, find_regions
-from engine.run_folder import RunFolder, RunFolderError
+from engine.run_folder import RunFolderError
 from engine.scoring.combining import Combination
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
-from engine.scoring.trained import Trained, open_trained
+from engine.scoring.trained import Trained, find_checkpoint, open_trained
 from engine.scoring.training_images import num_trained_on
 
 GRID = 128  # cells along the longer side, for finding a shift of the labels
@@ -124,7 +124,7 @@ def open_with_all_checkpoints(path: Path, device: torch.device, overrides: Seque
     best = open_trained(path, device, overrides=overrides)  # raises where no checkpoint was kept
     if (path / "combination.json").is_file() or path.is_file():
         return best
-    manifest = RunFolder(path).read_manifest()
+    _, manifest, _ = find_checkpoint(path)
     members: dict[str, nn.Module] = {}
     for member in manifest.members:
         members |= open_trained(path, device, member.step).members

@@ -85,10 +85,14 @@ class Document:
             self._set(key.split("."), parsed, stage.place, defaults)
         folder = folder_of_stages(self.values, defaults)
         own: dict[str, Any] = {"output.dir": folder, "name": stage.name}
-        if stage.before and "model.from_scratch" not in stage.keys:
+        weights, from_scratch = (("model", key) for key in ("weights", "from_scratch"))
+        sets_weights, sets_from_scratch = (dotted(key) in stage.keys for key in (weights, from_scratch))
+        if sets_from_scratch and self.value(from_scratch) and not sets_weights:
+            own["model.weights"] = None  # of the file
+        elif sets_weights and self.value(weights) is not None and not sets_from_scratch:
             own["model.from_scratch"] = False
-            if "model.weights" not in stage.keys:
-                own["model.weights"] = f"{folder}/{stage.before}"
+        elif stage.before and not sets_weights:
+            own |= {"model.from_scratch": False, "model.weights": f"{folder}/{stage.before}"}
         for key, value in own.items():
             self._set(key.split("."), Parsed(value, {(): stage.place}), stage.place, defaults)
 

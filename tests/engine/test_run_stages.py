@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import trident
 from engine import load
+from engine.diagnosis.label_check import open_with_all_checkpoints
 from engine.evaluate import main as evaluate
 from engine.recipe import Recipe, RecipeError, load_recipe, load_stages
 from engine.run import main
@@ -91,6 +92,9 @@ def test_the_parent_stands_for_its_last_stage(trained: Path, capsys: pytest.Capt
     assert "second step" in capsys.readouterr().out
     assert load(parent, "cpu").name.startswith("second step")
     assert Run(parent).path == parent / "second"
+    device = torch.device("cpu")
+    kept = RunFolder(parent / "second").read_manifest().members
+    assert len(open_with_all_checkpoints(parent, device, []).members) == len(kept)
 
 
 def test_after_a_stage_that_failed_the_command_with_resume_goes_on_with_it(
@@ -215,6 +219,10 @@ SECOND = "stages.second."
         (["train.batch=auto", "loss=[{name: dice, class_weights: [1, 2]}]"], "class_weights has 2 numbers"),
         (["train.batch=6", "train.accumulate=4"], "train.batch=8"),
         (["train.batch=1", "model.encoder=resnet18", "model.arch=deeplabv3"], "Type train.batch=2"),
+        (
+            ["train.batch=1", "keep.top=1", "model.auxiliary={layer: encoder.stages.3}"],
+            "model.auxiliary.*Type train.batch=2",
+        ),
         (["train.steps=1 epochs", "schedule.warmup=9"], "schedule.warmup=5%"),
         (["distill={teacher: nowhere}"], "distill.teacher: nowhere does not exist"),
         (["data.unlabelled={root: nowhere}"], "data.unlabelled.root: no folder nowhere"),
@@ -319,6 +327,38 @@ def test_a_dry_run_says_once_that_a_teacher_is_not_trained_yet(
     assert said.get().startswith(printed) and bool(said.get()) == bool(printed)
     assert [bool(recipe.distill) for recipe in timed] == [False, finished]
     assert (timed[1].model.weights == str(first)) == finished
+
+
+@pytest.mark.parametrize(
+    ("of_the_file", "of_the_stage", "weights", "from_scratch"),
+    [
+        ("from_scratch: true", "train.steps: 1", "checkpoints/two/first", False),
+        ("from_scratch: false, weights: a.pth", "train.steps: 1", "checkpoints/two/first", False),
+        ("from_scratch: true", "model.weights: b.pth", "b.pth", False),
+        ("from_scratch: false, weights: a.pth", "model.weights: b.pth", "b.pth", False),
+        ("from_scratch: false, weights: a.pth", "model.from_scratch: true", None, True),
+        ("from_scratch: false, weights: a.pth", "model: {from_scratch: true}", None, True),
+        ("from_scratch: true", "model.from_scratch: false", "checkpoints/two/first", False),
+    ],
+)
+def test_a_stage_starts_from_what_it_says_instead(
+    tmp_path: Path, of_the_file: str, of_the_stage: str, weights: str | None, from_scratch: bool
+) -> None:
+    stages = f"stages: [{{name: first}}, {{name: second, {of_the_stage}}}]"
+    path = write(tmp_path, f"model: {{{of_the_file}}}\n{stages}")
+    second = load_recipe(path, ["stage=second"], trains=True).model
+    assert (second.weights, second.from_scratch) == (weights, from_scratch)
+
+
+def test_the_first_stage_may_name_its_start(tmp_path: Path) -> None:
+    for of_the_file, of_the_stage, expected in (
+        ("from_scratch: true", "model.weights: b.pth", ("b.pth", False)),
+        ("from_scratch: false, weights: a.pth", "model.from_scratch: true", (None, True)),
+        ("from_scratch: true", "model.weights: null", (None, True)),
+    ):
+        path = write(tmp_path, f"model: {{{of_the_file}}}\nstages: [{{name: first, {of_the_stage}}}]")
+        first = load_recipe(path, ["stage=first"], trains=True).model
+        assert (first.weights, first.from_scratch) == expected
 
 
 @pytest.mark.parametrize(
