@@ -80,9 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
             else:
                 train_stages(recipes, process, console, arguments.resume)
         elif arguments.dry_run:
+            from engine.run_folder import RunFolder
             from engine.training.dry_run import dry_run
 
-            dry_run(recipes[0], process, console)
+            source = RunFolder(arguments.continue_from) if arguments.continue_from else None
+            dry_run(recipes[0], process, console, source)
         else:
             from engine.training.train import train
 

@@ -20,6 +20,7 @@ from engine.reporting.loggers import build_loggers
 from engine.reporting.resources import memory_mb
 from engine.run_folder import RunFolder
 from engine.scoring.evaluation import evaluate
+from engine.training.continuing import continue_from
 from engine.training.disk_space import disk_bytes, nearest_folder
 from engine.training.distributed import Process, any_process
 from engine.training.memory import in_an_evaluation, in_an_update, naming_out_of_memory
@@ -32,21 +33,34 @@ READ_AHEAD = 2  # batches of each worker: DataLoader's prefetch_factor
 LIMIT_S = 60.0
 
 
-def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
+def dry_run(recipe: Recipe, process: Process, console: Console, source: RunFolder | None = None) -> None:
     """Print parameters, memory, seconds per update, time for the whole run, and disk.
 
     The last update of the run is timed, which includes the discriminator if there is one.
+
+    Args:
+        source: the run that --continue-from names; the rest of the training is counted.
+
+    Raises:
+        RunFolderError: the state of `source` does not fit the recipe.
     """
     build_loggers(recipe.log.to)  # so that its mistakes are reported
     console = console if process.is_main else Console(quiet=True)
     with torch_settings(recipe.train.deterministic, process.device):
-        session = build_session(recipe, process, lambda what: counted(console, what), keep_counts=False)
+        session = build_session(
+            recipe, process, lambda what: counted(console, what), source is not None, keep_counts=False
+        )
+        weights = session.weights.summary() if session.weights else "random (model.from_scratch)"
+        if source:
+            origin, _ = continue_from(source, session)
+            weights = origin.told(f"goes on from {source.path}")
+        first = session.step.count
         with naming_out_of_memory(partial(in_an_update, session)):
             updates = _update_seconds(session, console)
         with naming_out_of_memory(partial(in_an_evaluation, session)):
             image_seconds = _image_seconds(session, console)
     recipe, num_images = session.recipe, sum(map(len, (session.val, *session.further.values())))
-    steps, every = int(recipe.train.steps), int(recipe.eval.every)
+    steps, every = int(recipe.train.steps) - first, int(recipe.eval.every)
     num_evaluations = -(-steps // every)
     update_seconds, spread = median(updates), f"{min(updates):.3f} to {max(updates):.3f} s"
     scoring = (num_evaluations + recipe.keep.top) * num_images * image_seconds / process.world_size
@@ -64,7 +78,7 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
     for what, value in {
         "data": escape("\n".join(session.notes)),
         "parameters": f"{num_parameters(session.step.model):,}",
-        "weights": session.weights.summary() if session.weights else "random (model.from_scratch)",
+        "weights": escape(weights),
         "memory": f"{memory_mb(process.device):,.0f} MB at most",
         "an update": f"{update_seconds:.3f} s ({int(recipe.train.batch) / update_seconds:.1f} images/s)",
         "its spread": f"{spread}, {quantity(len(updates), 'update')} after a warm-up",

@@ -78,6 +78,20 @@ def test_settings_are_those_of_the_new_recipe_and_new_parts_start_anew(
     assert not any(key.startswith("ema/") for key in state)
 
 
+def test_a_dry_run_counts_the_rest_and_refuses_what_does_not_fit(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*tiny(tmp_path, "longer", *OPTIONS, "train.steps=10"), "--dry-run", "--continue-from"]
+    assert main([*command, str(run.path)]) == 0
+    said = capsys.readouterr().out
+    assert f"goes on from {run.path}" in said and "2 times" in said  # evaluations, after updates 8 and 10
+    assert main([*command, str(run.path), "optimizer.name=sgd"]) == 2
+    assert "its state does not fit this recipe" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "nowhere")]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert not (tmp_path / "longer").exists()
+
+
 def test_a_state_that_does_not_fit_is_refused_before_anything_is_made_and_the_remedy_works(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
