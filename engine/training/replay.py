@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from engine.data.batches import Batch
 from engine.recipe import load_recipe
 from engine.run_folder import Manifest, RunFolder, RunFolderError, require_intact
 from engine.training.checkpoint import load_state
@@ -23,6 +24,7 @@ from engine.training.step import SupervisedStep
 from engine.wording import quantity
 
 Counter = Callable[[int, int], None]
+UNLABELLED = ["the unlabelled images"]  # in place of their ids, which a batch does not have
 
 
 @dataclass
@@ -100,8 +102,9 @@ def replay(
         batch = next(stream)
         result = Replay(update, weights, batch.ids)
         step.begin()
+        _examine_unlabelled(step, batch, result)
         place = 0
-        for images, labels, _ in step.chunks(batch):
+        for images, labels, _ in step.chunks(batch) if not result.found else ():
             _examine(step, images, labels, batch.ids[place : place + len(images)], result)
             place += len(images)
             if result.found:
@@ -121,12 +124,24 @@ def _weights_before(run: RunFolder, manifest: Manifest, step: SupervisedStep, up
     if earlier:
         member = max(earlier, key=lambda member: member.step)
         require_intact(run.path / member.file, member.sha256)
-        step.model.load_state_dict(load_file(run.path / member.file))
+        for module in (step.model, *([step.ema.module] if step.ema else [])):
+            module.load_state_dict(load_file(run.path / member.file))
         step.count = update - 1
         return f"those of the checkpoint of update {member.step}, not those before update {update}"
     load_state(run, step, manifest.run_id)
     later, step.count = step.count, update - 1
     return f"those of the state of update {later}, which is later"
+
+
+def _examine_unlabelled(step: SupervisedStep, batch: Batch, result: Replay) -> None:
+    """Forward, loss and backward of the unlabelled images, with which an update begins."""
+    if not (step.mean_teacher and batch.unlabelled):
+        return
+    at_once = -(-len(batch.images) // step.settings.accumulate)
+    with _watched(step.model, UNLABELLED, result), _watched_gradients(step.model, result):
+        metrics = step.mean_teacher.backward(step, batch.unlabelled, at_once)
+    result.images = _broken_samples(batch.unlabelled.weak, UNLABELLED)
+    result.terms = [name for name, value in metrics.items() if not value.isfinite()]
 
 
 def _examine(step: SupervisedStep, images: Tensor, labels: Tensor, ids: list[str], result: Replay) -> None:

@@ -4,15 +4,18 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from engine.command import main as command_line
 from engine.data.augment import Augment
 from engine.data.batches import Batch, TrainBatches
+from engine.data.unlabelled import UnlabelledBatches
 from engine.run import main
 from engine.run_folder import RunFolder, sha256_of
 from engine.training.checkpoint import _digest
@@ -111,6 +114,30 @@ def test_a_replay_names_the_loss_term_and_a_gradient_that_are_not_finite(
     assert "Nothing is NaN or infinite" in capsys.readouterr().out
     assert command_line(["diagnose", str(tmp_path / "one"), "--replay", "7"]) == 2
     assert "has the updates 1 to 6" in capsys.readouterr().err
+
+
+def test_a_replay_finds_what_is_not_finite_in_unlabelled_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(4):
+        Image.new("RGB", (32, 32), (50 * number, 90, 20)).save(tmp_path / f"{number}.png")
+    line = f"data.unlabelled={{root: {tmp_path}, threshold: 0, ramp: 0}}"
+    assert main(tiny(tmp_path / "runs", "one", *QUICK, line, "data.doctor=off")) == 0
+    drawn = UnlabelledBatches._strong
+
+    def with_nan(self: UnlabelledBatches, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        images, pasted = drawn(self, *arguments)
+        images[1, 0, 5, 5] = torch.nan
+        return images, pasted
+
+    replay = ["diagnose", str(tmp_path / "runs/one"), "--replay", "6"]
+    assert command_line(replay) == 0
+    assert "Nothing is NaN or infinite" in capsys.readouterr().out
+    monkeypatch.setattr(UnlabelledBatches, "_strong", with_nan)
+    assert command_line(replay) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "output is NaN or infinite: encoder.stages.0.embed.proj, in the unlabelled images." in said
+    assert "Loss terms that are NaN or infinite: unlabelled/loss." in said
 
 
 def test_rollback_goes_back_once_with_half_the_rate_and_then_stops(
