@@ -145,8 +145,11 @@ def _with_ensembles(arguments: argparse.Namespace, console: "Console") -> int:
     """Runs, checkpoints and saved ensembles, scored here on the val images of the first."""
     from engine.comparison.grid import CompareError
     from engine.data import open_split
+    from engine.data.overlap import image_files
+    from engine.data.ranges import told_of_unused_range
     from engine.reporting.contestants_table import compare_contestants, open_contestants
     from engine.run_folder import common_folder, require_folder
+    from engine.scoring.overrides import told_of_no_effect
 
     if arguments.cluster or arguments.folds or arguments.group or arguments.seeds is not None:
         raise CompareError(
@@ -163,6 +166,9 @@ def _with_ensembles(arguments: argparse.Namespace, console: "Console") -> int:
     contestants = open_contestants(paths, arguments.set)
     recipe = next(iter(contestants.values())).recipe
     dataset = open_split(recipe.data, recipe.data.val)
+    without_effect = told_of_no_effect(arguments.set, [recipe.eval.protocol])
+    for line in without_effect + told_of_unused_range(arguments.set, image_files(dataset)):
+        console.print(line, markup=False)
     out.mkdir(parents=True, exist_ok=True)
     title = f"on {recipe.data.val}, {quantity(len(dataset), 'image')}; differences are paired by image"
     compare_contestants(contestants, title, "first", recipe, dataset, out / "contestants.json", console)

@@ -255,7 +255,8 @@ def _single_labels_only(recipe: Any) -> Iterator[Contradiction]:
         text = "a teacher is for data.labels: single. Type distill=null"
         yield Contradiction((("distill",), labels), text)
     if recipe.keep.tail:
-        text = "the latest states are for data.labels: single. Type keep.tail=0"
+        widths = " train.ema_widths=[]" if recipe.train.ema_widths else ""  # which need them
+        text = f"the latest states are for data.labels: single. Type keep.tail=0{widths}"
         yield Contradiction((("keep", "tail"), labels), text)
     for name, off in (("classmix", 0), ("copy_paste", 0), ("category_max_ratio", 1), ("crop_on", "none")):
         if (value := getattr(recipe.augment, name)) != off:

@@ -111,8 +111,10 @@ def test_a_saved_ensemble_is_compared_with_runs_on_the_same_images(
     assert ensemble_main([str(run), "--save", "together"]) == 0
     of_ensemble = json.loads((run / "ensemble.json").read_text())
     capsys.readouterr()
-    assert main(["out/plain-s0", "together", "out/dice-s0", "--out", "found"]) == 0
-    assert "to the first [95 %]" in capsys.readouterr().out
+    unused = ["eval.window=600", "data.sampler=rare"]
+    assert main(["out/plain-s0", "together", "out/dice-s0", *unused, "--out", "found"]) == 0
+    said = capsys.readouterr().out
+    assert "to the first [95 %]" in said and said.count("has no effect here") == 2
     written = json.loads((folder / "found/contestants.json").read_text())
     found = written["contestants"]
     assert list(found) == ["out/plain-s0", "together", "out/dice-s0"]

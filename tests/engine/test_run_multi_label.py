@@ -383,6 +383,14 @@ def test_what_needs_one_class_a_pixel_is_refused(
     load_recipe(tmp_path / "discs.yaml", [*lines, typed])
 
 
+def test_averages_are_left_out_with_the_latest_states_that_they_need(tmp_path: Path) -> None:
+    (tmp_path / "discs.yaml").write_text(RECIPE)
+    lines = ["keep.tail=4", "train.ema_widths=[0.05]"]
+    with pytest.raises(RecipeError, match=r"Type keep\.tail=0 train\.ema_widths=\[\]") as error:
+        load_recipe(tmp_path / "discs.yaml", lines)
+    load_recipe(tmp_path / "discs.yaml", [*lines, *str(error.value).rpartition("Type ")[2].split()])
+
+
 @pytest.mark.parametrize(
     ("lines", "named"),
     [
