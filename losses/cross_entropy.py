@@ -48,10 +48,25 @@ def cross_entropy(
     return ratio_of_sums(costs.sum(), weight.sum(), reduce)
 
 
-class CrossEntropy(nn.Module):
-    """`cross_entropy` as a module; `losses.terms.CrossEntropyOptions` explains its options."""
+class PixelMean(nn.Module):
+    """A loss that is a mean over pixels, weighted by class; with `ohem` over the hard pixels only."""
 
     class_weights: Tensor | None
+
+    def __init__(self, ignore_index: int, class_weights: Sequence[float] | str | None, ohem: Ohem | None):
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.ohem = ohem
+        weights = class_weight_tensor(class_weights)
+        self.register_buffer("class_weights", weights, persistent=False)  # the recipe holds them
+
+    def denominator(self, labels: Tensor) -> Tensor:
+        """The denominator of the mean without OHEM; that with OHEM depends on the logits, too."""
+        return pixel_weights(labels, self.ignore_index, self.class_weights, torch.float64).sum()
+
+
+class CrossEntropy(PixelMean):
+    """`cross_entropy` as a module; `losses.terms.CrossEntropyOptions` explains its options."""
 
     def __init__(
         self,
@@ -60,12 +75,8 @@ class CrossEntropy(nn.Module):
         label_smoothing: float = CrossEntropyOptions.label_smoothing,
         ohem: Ohem | None = CrossEntropyOptions.ohem,
     ):
-        super().__init__()
-        self.ignore_index = ignore_index
+        super().__init__(ignore_index, class_weights, ohem)
         self.label_smoothing = label_smoothing
-        self.ohem = ohem
-        weights = class_weight_tensor(class_weights)
-        self.register_buffer("class_weights", weights, persistent=False)  # the recipe holds them
 
     @property
     def takes_sums(self) -> bool:
@@ -76,10 +87,6 @@ class CrossEntropy(nn.Module):
     def sum_options(self) -> dict[str, Any]:
         """The arguments of `pixel_sums` that this term needs."""
         return {"class_weights": self.class_weights, "label_smoothing": self.label_smoothing}
-
-    def denominator(self, labels: Tensor) -> Tensor:
-        """The denominator of the mean without OHEM; that with OHEM depends on the logits, too."""
-        return pixel_weights(labels, self.ignore_index, self.class_weights, torch.float64).sum()
 
     def of_sums(
         self, sums: PixelSums, reduce: Reduce = identity, denominator: Tensor | None = None

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from losses.cross_entropy import PixelMean
 from losses.hard_pixels import hard_pixels
-from losses.statistics import Reduce, class_weight_tensor, identity, pixel_weights, ratio_of_sums
+from losses.statistics import Reduce, identity, pixel_weights, ratio_of_sums
 from losses.terms import FocalOptions, Ohem
 
 
@@ -44,10 +45,8 @@ def focal(
     return ratio_of_sums((weight * not_p**gamma * ce).sum(), weight.sum(), reduce)
 
 
-class Focal(nn.Module):
+class Focal(PixelMean):
     """`focal` as a module; `losses.terms.FocalOptions` explains its options."""
-
-    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -56,16 +55,8 @@ class Focal(nn.Module):
         class_weights: Sequence[float] | str | None = FocalOptions.class_weights,
         ohem: Ohem | None = FocalOptions.ohem,
     ):
-        super().__init__()
-        self.ignore_index = ignore_index
+        super().__init__(ignore_index, class_weights, ohem)
         self.gamma = gamma
-        self.ohem = ohem
-        weights = class_weight_tensor(class_weights)
-        self.register_buffer("class_weights", weights, persistent=False)  # the recipe holds them
-
-    def denominator(self, labels: Tensor) -> Tensor:
-        """The denominator of the mean without OHEM; that with OHEM depends on the logits, too."""
-        return pixel_weights(labels, self.ignore_index, self.class_weights, torch.float64).sum()
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
         """(B, C, H, W) and (B, H, W) -> scalar"""

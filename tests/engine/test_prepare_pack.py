@@ -10,25 +10,11 @@ from engine.data.packs.packed import PackedDataset
 from engine.ensemble import main as ensemble
 from engine.prepare import _num_bytes, main
 from engine.run import main as run
-
-RECIPE = str(Path(__file__).parents[2] / "recipes/b0_ce_dice.yaml")
-TINY = [
-    "data.train=train",
-    "model.weights=null",
-    "model.from_scratch=true",
-    "augment.crop=32",
-    "schedule.warmup=1",
-    "train.steps=2",
-    "train.batch=2",
-    "eval.every=2",
-    "log.every=1",
-    "log.images=0",
-    "log.to=[]",
-]
+from tests.engine.tiny_run import TINY_VOC, VOC_RECIPE
 
 
 def pack(voc_folder: Path, out: Path, *more: str) -> int:
-    return main(["pack", RECIPE, "--out", str(out), f"data.root={voc_folder}", "data.train=train", *more])
+    return main(["pack", VOC_RECIPE, "--out", str(out), f"data.root={voc_folder}", "data.train=train", *more])
 
 
 def test_the_splits_of_a_recipe_are_packed_and_the_training_command_printed(voc_folder, tmp_path, capsys):
@@ -72,7 +58,7 @@ def test_a_run_on_the_pack_is_bitwise_the_run_on_the_files(voc_folder, tmp_path,
     for name, data in sources.items():
         wish, printed = places[name]
         options = [f"data.resident={wish}", "data.workers=0", f"name={name}", f"output.dir={runs}"]
-        assert run([RECIPE, *TINY, *data, *options]) == 0
+        assert run([VOC_RECIPE, *TINY_VOC, *data, *options]) == 0
         assert capsys.readouterr().out.count(f"MB decoded, {printed}") == 2  # of two splits
     digests, losses = [], []
     for name in sources:
@@ -90,6 +76,6 @@ def test_a_run_on_the_pack_is_bitwise_the_run_on_the_files(voc_folder, tmp_path,
 def test_a_run_is_resumed_on_a_pack_of_its_files(voc_folder, tmp_path):
     out = tmp_path / "voc.h5"
     assert pack(voc_folder, out) == 0
-    common = [RECIPE, *TINY, f"output.dir={tmp_path}", "name=run"]
+    common = [VOC_RECIPE, *TINY_VOC, f"output.dir={tmp_path}", "name=run"]
     assert run([*common, f"data.root={voc_folder}"]) == 0
     assert run([*common, "data.format=packed", f"data.root={out}", "--resume"]) == 0

@@ -13,20 +13,7 @@ from engine.data.class_weights import class_weights
 from engine.data.formats.voc import open_voc
 from engine.doctor import main as doctor
 from engine.run import main
-
-RECIPE = str(Path(__file__).parents[2] / "recipes/b0_ce_dice.yaml")
-TINY = [
-    "data.train=train",
-    "model.weights=null",
-    "model.from_scratch=true",
-    "model.decoder_width=16",
-    "augment.crop=32",
-    "schedule.warmup=0",
-    "train.steps=2",
-    "train.batch=2",
-    "eval.every=2",
-    "log.images=0",
-]
+from tests.engine.tiny_run import TINY_VOC, VOC_RECIPE
 
 
 @pytest.fixture
@@ -40,7 +27,15 @@ def rare_folder(voc_folder: Path) -> Path:
 
 
 def tiny(root: Path, *more: str) -> list[str]:
-    return [RECIPE, *TINY, f"data.root={root}", f"output.dir={root.parent / 'runs'}", "name=it", *more]
+    return [
+        VOC_RECIPE,
+        *TINY_VOC,
+        "model.decoder_width=16",
+        f"data.root={root}",
+        f"output.dir={root.parent / 'runs'}",
+        "name=it",
+        *more,
+    ]
 
 
 def saved_weights(root: Path) -> object:
@@ -127,7 +122,7 @@ def test_a_dry_run_names_rare_classes_and_weights_and_writes_nothing(rare_folder
 
 
 def test_explain_needs_no_data_and_shows_the_scheme(capsys):
-    assert main([RECIPE, "data.root=nowhere", "loss.0.class_weights=median", "--explain"]) == 0
+    assert main([VOC_RECIPE, "data.root=nowhere", "loss.0.class_weights=median", "--explain"]) == 0
     [row] = [line for line in capsys.readouterr().out.splitlines() if "loss.0.class_weights" in line]
     assert " median " in row
 

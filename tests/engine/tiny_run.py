@@ -21,6 +21,20 @@ TINY = [
     "log.images=2",
     "log.to=[]",  # TensorBoard traces the model, which takes longer than these updates
 ]
+VOC_RECIPE = str(ROOT / "recipes/b0_ce_dice.yaml")
+TINY_VOC = [  # for VOC_RECIPE on a `voc_folder`
+    "data.train=train",
+    "model.weights=null",
+    "model.from_scratch=true",
+    "augment.crop=32",
+    "schedule.warmup=1",
+    "train.steps=2",
+    "train.batch=2",
+    "eval.every=2",
+    "log.every=1",
+    "log.images=0",
+    "log.to=[]",
+]
 ADVERSARIAL = ["adversarial.start=2", "adversarial.ramp=2", "adversarial.channels=8", "adversarial.layers=2"]
 
 

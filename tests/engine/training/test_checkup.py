@@ -21,30 +21,15 @@ from engine.training import checkup
 from engine.training.checkup import check_data
 from engine.training.distributed import Process
 from tests.drawn_sets import three_sets
+from tests.engine.tiny_run import RECIPE, TINY_VOC, VOC_RECIPE
 
-ROOT = Path(__file__).parents[3]
-RECIPE = str(ROOT / "recipes/demo.yaml")
 ALONE = Process(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture
 def values(voc_folder, tmp_path) -> list[str]:
     """Overrides that make a small training on the VOC folder of recipes/b0_ce_dice.yaml."""
-    return [
-        f"data.root={voc_folder}",
-        "data.train=train",
-        f"output.dir={tmp_path / 'runs'}",
-        "model.weights=null",
-        "model.from_scratch=true",
-        "augment.crop=32",
-        "schedule.warmup=1",
-        "train.steps=2",
-        "train.batch=2",
-        "eval.every=2",
-        "log.every=1",
-        "log.images=1",
-        "log.to=[]",
-    ]
+    return [*TINY_VOC, f"data.root={voc_folder}", f"output.dir={tmp_path / 'runs'}"]
 
 
 def spoil(root: Path) -> None:
@@ -57,19 +42,19 @@ def spoil(root: Path) -> None:
 def check(values: list[str], *more: str) -> tuple[object, str]:
     """What `check_data` returns and prints."""
     console = Console(file=io.StringIO(), width=300)
-    diagnosis = check_data(load_recipe(ROOT / "recipes/b0_ce_dice.yaml", [*values, *more]), ALONE, console)
+    diagnosis = check_data(load_recipe(VOC_RECIPE, [*values, *more]), ALONE, console)
     return diagnosis, console.file.getvalue()
 
 
 def test_a_run_keeps_the_findings_of_the_doctor(values, tmp_path) -> None:
-    assert main([str(ROOT / "recipes/b0_ce_dice.yaml"), *values, "name=one"]) == 0
+    assert main([VOC_RECIPE, *values, "name=one"]) == 0
     content = json.loads(RunFolder(tmp_path / "runs/one").doctor.read_text())
     assert [f["check"] for f in content["findings"] if f["severity"] == "note"][-1] == "absent_classes"
 
 
 def test_data_that_would_spoil_a_run_stops_it_before_its_folder(voc_folder, values, tmp_path, capsys) -> None:
     spoil(voc_folder)
-    assert main([str(ROOT / "recipes/b0_ce_dice.yaml"), *values, "name=one"]) == 2
+    assert main([VOC_RECIPE, *values, "name=one"]) == 2
     captured = capsys.readouterr()
     assert "unknown_values" in captured.out
     assert "unknown_values" in captured.err and "99" in captured.err
@@ -107,7 +92,7 @@ def test_data_with_a_changed_file_is_examined_again(voc_folder, values, monkeypa
 
 def test_a_pack_that_was_written_again_is_examined_again(voc_folder, values, tmp_path) -> None:
     """Of the same name and ids, with other masks."""
-    pack = [str(ROOT / "recipes/b0_ce_dice.yaml"), *values, "--out", str(tmp_path / "p.h5")]
+    pack = [VOC_RECIPE, *values, "--out", str(tmp_path / "p.h5")]
     packed = ["data.format=packed", f"data.root={tmp_path / 'p.h5'}"]
     assert prepare(["pack", *pack]) == 0
     first, _ = check([value for value in values if "data.root" not in value], *packed)
@@ -166,9 +151,7 @@ def test_drawn_scenes_are_not_examined(tmp_path) -> None:
 def test_a_split_with_two_uses_is_named_where_the_data_is_not_examined(
     values: list[str], is_drawn: bool, typed: str, remedy: str
 ) -> None:
-    recipe, more = (
-        (RECIPE, []) if is_drawn else (ROOT / "recipes/b0_ce_dice.yaml", [*values, "data.doctor=off"])
-    )
+    recipe, more = (RECIPE, []) if is_drawn else (VOC_RECIPE, [*values, "data.doctor=off"])
     printed = []
     for overrides in ([*more, typed], more):
         console = Console(file=io.StringIO(), width=300)
