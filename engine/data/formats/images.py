@@ -202,7 +202,7 @@ def orientation_of(image: Image.Image) -> int:
 
 def orientation_in(tags: Mapping[int, Any]) -> int:
     """The orientation that these tags of an image or a TIFF name; 1 where they name none that exists."""
-    orientation = tags.get(Tag.Orientation)
+    orientation: Any = tags.get(Tag.Orientation)
     return orientation if orientation in range(1, 9) else 1
 
 
