@@ -44,10 +44,9 @@ def in_threads(
     has a copy of the models, which shares their tensors. Models with hooks, or that cannot be copied, see one
     batch at a time, and so do those of several processes, whose forward passes may wait for each other.
     """
-    num_threads = torch.get_num_threads()
-    num_at_once = min(num_threads, MOST)
-    copies = _copies(models, num_at_once) if device.type == "cpu" and not _is_distributed() else []
-    if len(copies) < 2:
+    num_threads, num_at_once = torch.get_num_threads(), batches_at_once(device)
+    copies = _copies(models, num_at_once) if num_at_once > 1 else []
+    if not copies:
         for batch in batches:
             yield work(models, batch)
         return
@@ -80,6 +79,12 @@ def in_threads(
         torch.set_num_threads(num_threads)  # threads that are started later take the latest number
 
 
+def batches_at_once(device: torch.device) -> int:
+    """How many batches `in_threads` works on at once, of models that it can copy."""
+    is_distributed = distributed.is_available() and distributed.is_initialized()
+    return min(torch.get_num_threads(), MOST) if device.type == "cpu" and not is_distributed else 1
+
+
 def _copies(models: Models, num: int) -> list[Models]:
     """Of all models, `num` times, the models themselves among them; empty where one cannot be copied."""
     if any(has_hooks(model) for model in models.values()):  # they may rely on the order of the batches
@@ -89,7 +94,3 @@ def _copies(models: Models, num: int) -> list[Models]:
     except Exception:  # anything that a model of somebody else holds, such as a file or a lock
         return []
     return [models, *others]
-
-
-def _is_distributed() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
