@@ -36,7 +36,7 @@ class Contestant:
 
     overlaps: (N, 2, C) intersection and union on each image. forward_passes: of one image, for each view of
     the protocol; with an early exit the mean over the images, by which of them exit. num_parameters: of all
-    models. images_per_second: of NUM_TIMED_IMAGES images, without the decoding.
+    models. images_per_second: of a few images, without the decoding.
     """
 
     name: str

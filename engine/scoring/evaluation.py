@@ -6,9 +6,11 @@ batches and sum the tallies' `tensors()`.
 Shapes: B images, C classes; the scored region of an image is H x W pixels.
 """
 
+import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -19,7 +21,6 @@ from engine.scoring.boundary import near_outline
 from engine.scoring.combining import Combination
 from engine.scoring.counting import Counts, Maps, Tally
 from engine.scoring.label_kinds import LabelKind
-from engine.scoring.numerics import convolutions_as_they_come
 from engine.scoring.predictor import Predictor
 from engine.scoring.threads import Models, in_threads
 from engine.scoring.upsampling import Pieces, strips, sure_images, weighted_logits
@@ -39,10 +40,13 @@ class PixelCounter(Protocol):
     @property
     def totals(self) -> list[Tensor]: ...
 
-    def count(self, labels: Tensor, outputs: Mapping[str, Tensor]) -> list[Tensor]:
+    def count(self, labels: Tensor, outputs: Mapping[str, Tensor], seed: int) -> list[Tensor]:
         """Of a strip: labels (B, rows, W); by name, probabilities (B, C, rows, W).
 
-        Several threads call it.
+        Called by several threads at once: it must not change the counter.
+
+        Args:
+            seed: of random choices; the same in every evaluation, another one in every strip.
         """
 
 
@@ -59,7 +63,6 @@ class ScoringBatch(Protocol):
     def ids(self) -> list[str]: ...
 
 
-@convolutions_as_they_come()
 def evaluate(
     models: dict[str, nn.Module],
     batches: Iterable[ScoringBatch],
@@ -91,25 +94,37 @@ def evaluate(
     tallies = {name: kind.tally(name, num_classes, device) for name in names}
     wanted = {name: combination for name, combination in combinations.items() if name in tallies}
     members, alone = list(models), [name for name in names if name in models]
+    used = {*alone} | {members[number] for combination in wanted.values() for number in combination.used}
 
     @torch.no_grad()
-    def score(models: Models, batch: ScoringBatch) -> _Scored:
-        of_models = predictor.of_members(models, batch.images, wanted.values(), alone)
+    def score(own_models: Models, batch: ScoringBatch) -> _Scored:
+        own_models = {**models, **own_models}  # in the order of the combinations
+        of_models = predictor.of_members(own_models, batch.images, wanted.values(), alone)
         labels = predictor.scored(batch.labels)  # (B, H, W)
         void = labels == ignore_index
-        maps, others = _maps(kind, of_models, members, wanted, names, labels, void, detailed, pixel_counter)
+        pixel_counts: list[Tensor] = []
+        seeds = count(zlib.crc32(" ".join(batch.ids).encode()))
+
+        def count_pixels(strip: Tensor, outputs: Mapping[str, Tensor]) -> None:
+            assert pixel_counter is not None
+            found = pixel_counter.count(strip, outputs, next(seeds))
+            pixel_counts[:] = map(torch.add, pixel_counts, found) if pixel_counts else found
+
+        on_strip = count_pixels if pixel_counter else None
+        maps = _maps(kind, of_models, members, wanted, names, labels, void, detailed, on_strip)
         near_label = near_outline(labels, void) if detailed and not kind.is_multi else None
         counts = {name: maps[name].counts(labels, ignore_index, near_label) for name in names}
-        return _Scored(batch.ids, labels, maps, counts, void.sum(), others)
+        return _Scored(batch.ids, labels, maps, counts, void.sum(), pixel_counts)
 
     with ExitStack() as stack:
         for model in models.values():
             stack.enter_context(evaluating(model))
-        for scored in in_threads(score, models, batches, device):
+        running = {name: models[name] for name in members if name in used}
+        for scored in in_threads(score, running, batches, predictor, device):
             for name in names:
                 tallies[name].add(scored.counts[name], scored.maps[name].log_loss, scored.num_void)
             if pixel_counter:
-                for total, more in zip(pixel_counter.totals, scored.others, strict=True):
+                for total, more in zip(pixel_counter.totals, scored.pixel_counts, strict=True):
                     total += more
             if on_maps:
                 on_maps(scored.labels, scored.maps)
@@ -120,14 +135,14 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Scored:
-    """A batch; others: of the `PixelCounter`."""
+    """What was counted in one batch; pixel_counts: of the `PixelCounter`."""
 
     ids: list[str]
     labels: Tensor  # (B, H, W)
     maps: dict[str, Maps]
     counts: dict[str, Counts]
     num_void: Tensor
-    others: list[Tensor]
+    pixel_counts: list[Tensor]
 
 
 def _maps(
@@ -139,11 +154,9 @@ def _maps(
     labels: Tensor,
     void: Tensor,
     detailed: bool,
-    pixel_counter: PixelCounter | None,
-) -> tuple[dict[str, Maps], list[Tensor]]:
-    """Predicted classes by name, and what the counter found.
-
-    Logits are upsampled once, for the models and for all combinations.
+    on_strip: Callable[[Tensor, Mapping[str, Tensor]], None] | None,
+) -> dict[str, Maps]:
+    """Predicted classes by name. Logits are upsampled once, for the models and for all combinations.
 
     A mean of logits counts as another model if it can be taken before the upsampling; if only such means
     are wanted, no member is upsampled.
@@ -160,7 +173,6 @@ def _maps(
     used |= {members[number] for combination, _ in in_strip.values() for number in combination.used}
     first = next(iter(of_models.values()))
     maps = {name: kind.maps(name, first.shape, first.device, detailed) for name in names}
-    others: list[Tensor] = []
     for images, rows in strips(first.shape, first.device):
         outputs = {name: sources[name].probabilities(images, rows) for name in sources if name in used}
         each = [outputs.get(member) for member in members]
@@ -169,7 +181,6 @@ def _maps(
         strip, of_void = labels[images, ..., rows, :], void[images, ..., rows, :]
         for name in names:
             maps[name].put(images, rows, outputs[name], strip, of_void)
-        if pixel_counter:
-            found = pixel_counter.count(strip, outputs)
-            others = [total + more for total, more in zip(others, found, strict=True)] if others else found
-    return maps, others
+        if on_strip:
+            on_strip(strip, outputs)
+    return maps

@@ -33,10 +33,10 @@ class PrecisionRecall:
         """(C, 2, T)"""
         return [self.counts]
 
-    def count(self, labels: Tensor, outputs: Mapping[str, Tensor]) -> list[Tensor]:
+    def count(self, labels: Tensor, outputs: Mapping[str, Tensor], seed: int) -> list[Tensor]:
         """Labels (B, h, w) or (B, C, h, w), integer; by name, probabilities (B, C, h, w)."""
         probabilities, C = outputs[self.name], len(self.counts)
-        chosen = _places(labels.shape[-2:].numel()).to(labels.device)  # (n,)
+        chosen = _places(labels.shape[-2:].numel(), seed).to(labels.device)  # (n,)
         classes = torch.arange(C, device=labels.device)
         if labels.dim() == 3:
             labels = labels.flatten(1)[:, chosen].flatten().long()[:, None]  # (B*n, 1)
@@ -76,9 +76,9 @@ def _from_above(counts: Tensor) -> Tensor:
     return counts.flip(0).cumsum(0).flip(0)
 
 
-def _places(num_pixels: int) -> Tensor:
-    """Indices of all pixels of a small strip, of a random sample of a larger one: the same ones each time."""
+def _places(num_pixels: int, seed: int) -> Tensor:
+    """Indices of all pixels of a small strip, of a random sample of a larger one."""
     if num_pixels <= ONE_IN:
         return torch.arange(num_pixels)
-    num_drawn = max(ONE_IN, num_pixels // ONE_IN)
-    return torch.randint(num_pixels, (num_drawn,), generator=torch.Generator().manual_seed(num_pixels))
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(num_pixels, (max(ONE_IN, num_pixels // ONE_IN),), generator=generator)

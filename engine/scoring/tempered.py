@@ -67,7 +67,7 @@ class Tempering:
         """Reliability (3, 15) and the summed log-loss."""
         return [self.reliability, self.log_loss]
 
-    def count(self, labels: Tensor, outputs: Mapping[str, Tensor]) -> list[Tensor]:
+    def count(self, labels: Tensor, outputs: Mapping[str, Tensor], seed: int) -> list[Tensor]:
         """Labels (B, rows, W); by name, probabilities (B, C, rows, W)."""
         probabilities = outputs[self.name]
         scaled = tempered(probabilities, self.temperature)

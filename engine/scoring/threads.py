@@ -1,22 +1,25 @@
 """Scores several batches at once on a CPU, each in a thread of its own.
 
-Most operations of scoring are too small to gain from several threads. Two batches at once, with one thread
-each, took two thirds of the time of one after the other with two threads (docs/architecture.md).
+Most operations of scoring are too small to gain from several threads: see docs/architecture.md.
 """
 
+import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
+from engine.scoring.numerics import convolutions_as_they_come
+from engine.scoring.predictor import Predictor
 from models.folding import has_hooks, sharing_tensors
 
-MOST = 8  # batches at once, as each holds its own activations
-LARGE_PX = 1 << 20  # batches of more pixels need much memory, and are worked on alone, with all threads
+MAX_BATCHES = 8  # limits memory: each batch holds its own activations
+LARGE_PX = 1 << 20  # a larger view needs much memory: its image is scored alone, with all threads
 
 Models = Mapping[str, nn.Module]
 
@@ -32,46 +35,54 @@ Batch = TypeVar("Batch", bound=WithImages)
 Result = TypeVar("Result")
 
 
+@convolutions_as_they_come()  # once for all threads, as it is a setting of the process
 def in_threads(
-    work: Callable[[Models, Batch], Result],
+    score: Callable[[Models, Batch], Result],
     models: Models,
     batches: Iterable[Batch],
+    predictor: Predictor,
     device: torch.device,
 ) -> Iterator[Result]:
-    """The results of `work(models, batch)`, in the order of the batches.
+    """The results of `score(models, batch)`, in the order of the batches.
 
-    On a CPU several batches are worked on at once. As a model may keep values of a forward pass, each thread
-    has a copy of the models, which shares their tensors. Models with hooks, or that cannot be copied, see one
+    On a CPU several batches are scored at once. As a model may keep values of a forward pass, each thread has
+    a copy of the models, which shares their tensors. Models with hooks, or that cannot be copied, see one
     batch at a time, and so do those of several processes, whose forward passes may wait for each other.
+
+    Args:
+        predictor: of `score`; tells how large its forward passes are.
     """
-    num_threads, num_at_once = torch.get_num_threads(), batches_at_once(device)
-    copies = _copies(models, num_at_once) if num_at_once > 1 else []
+    num_threads, batches = torch.get_num_threads(), iter(batches)
+    first = list(islice(batches, batches_at_once(device)))
+    batches = chain(first, batches)
+    copies = _copies(models, len(first)) if len(first) > 1 else []
     if not copies:
         for batch in batches:
-            yield work(models, batch)
+            yield score(models, batch)
         return
-    idle: SimpleQueue[Models] = SimpleQueue()
-    for copy in copies:
-        idle.put(copy)
+    idle_copies: SimpleQueue[Models] = SimpleQueue()
+    for own_models in copies:
+        idle_copies.put(own_models)
 
-    def with_a_copy(batch: Batch) -> Result:
-        mine = idle.get()
+    def score_with_a_copy(batch: Batch) -> Result:
+        own_models = idle_copies.get()
         try:
-            return work(mine, batch)
+            return score(own_models, batch)
         finally:
-            idle.put(mine)
+            idle_copies.put(own_models)
 
-    pool = ThreadPoolExecutor(num_at_once, "scoring", torch.set_num_threads, (num_threads // num_at_once,))
+    of_each = num_threads // len(copies)
+    pool = ThreadPoolExecutor(len(copies), "scoring", torch.set_num_threads, (of_each,))
     waiting: deque[Future[Result]] = deque()
     try:
         for batch in batches:
-            is_large = batch.images.shape[0] * batch.images.shape[2:].numel() > LARGE_PX
-            while waiting and (is_large or len(waiting) > num_at_once):
+            is_large = predictor.largest_view_px(batch.images) > LARGE_PX
+            while waiting and (is_large or len(waiting) > len(copies)):
                 yield waiting.popleft().result()
             if is_large:
-                yield work(models, batch)
+                yield score(models, batch)
             else:
-                waiting.append(pool.submit(with_a_copy, batch))
+                waiting.append(pool.submit(score_with_a_copy, batch))
         while waiting:
             yield waiting.popleft().result()
     finally:
@@ -80,9 +91,12 @@ def in_threads(
 
 
 def batches_at_once(device: torch.device) -> int:
-    """How many batches `in_threads` works on at once, of models that it can copy."""
-    is_distributed = distributed.is_available() and distributed.is_initialized()
-    return min(torch.get_num_threads(), MOST) if device.type == "cpu" and not is_distributed else 1
+    """How many batches `in_threads` scores at once, of models that it can copy."""
+    if device.type != "cpu" or (distributed.is_available() and distributed.is_initialized()):
+        return 1
+    num_threads = torch.get_num_threads()
+    threads_of_each = -(-num_threads // MAX_BATCHES)
+    return num_threads // threads_of_each
 
 
 def _copies(models: Models, num: int) -> list[Models]:
@@ -91,6 +105,6 @@ def _copies(models: Models, num: int) -> list[Models]:
         return []
     try:
         others = [{name: sharing_tensors(model) for name, model in models.items()} for _ in range(num - 1)]
-    except Exception:  # anything that a model of somebody else holds, such as a file or a lock
+    except (TypeError, RuntimeError, copy.Error):  # it holds a file, a lock, or a tensor with a gradient
         return []
     return [models, *others]

@@ -123,7 +123,7 @@ def observe(
             PixelSamples.join(sampled),
         )
 
-    for some, of_images, lost, sampled in in_threads(of_batch, _named(models), batches, device):
+    for some, of_images, lost, sampled in in_threads(of_batch, _named(models), batches, predictor, device):
         samples.append(replace(sampled, rows=sampled.rows + len(ids)))
         found.append(of_images)
         losses.append(lost)
@@ -190,7 +190,7 @@ def count_by_image(
                 counted[id][combination] = overlaps(confusion.cpu().numpy())
         return counted
 
-    for counted in in_threads(of_batch, _named(models), batches, device):
+    for counted in in_threads(of_batch, _named(models), batches, predictor, device):
         for id, of_image in counted.items():
             on_image(id, of_image)
 

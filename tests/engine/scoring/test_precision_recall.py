@@ -11,7 +11,7 @@ CPU, VOID = torch.device("cpu"), 255
 
 
 def add(counter: PrecisionRecall, labels: torch.Tensor, probabilities: torch.Tensor) -> None:
-    [found] = counter.count(labels, {"x": probabilities})
+    [found] = counter.count(labels, {"x": probabilities}, seed=0)
     counter.counts += found
 
 
@@ -39,6 +39,16 @@ def test_the_same_pixels_of_a_large_strip_are_sampled_each_time() -> None:
         add(counter, labels, probabilities)
     assert torch.equal(counters[0].counts, counters[1].counts)
     assert int(counters[0].counts[0].sum()) == 2 * 80 * 80 / ONE_IN
+
+
+def test_the_places_depend_on_the_seed() -> None:
+    """The probability of a pixel tells where it is: its row, in one of 40 thresholds."""
+    rows = (torch.arange(40) / 50 + 0.01)[:, None].expand(40, 80)
+    outputs = {"x": torch.stack([1 - rows, rows])[None]}
+    counter, labels = PrecisionRecall("x", 2, VOID, CPU), torch.ones(1, 40, 80)
+    one, same, other = (counter.count(labels, outputs, seed)[0] for seed in (1, 1, 2))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert one[1, 1].sum() == other[1, 1].sum() == ONE_IN
 
 
 @settings(max_examples=20)

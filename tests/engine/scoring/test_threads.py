@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -13,9 +14,10 @@ from engine.scoring.evaluation import evaluate
 from engine.scoring.precision_recall import PrecisionRecall
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
-from engine.scoring.threads import LARGE_PX, in_threads
+from engine.scoring.threads import LARGE_PX, batches_at_once, in_threads
 
 CPU, VOID = torch.device("cpu"), 255
+PREDICTOR = Predictor(EvaluationProtocol(), nullcontext)
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +36,7 @@ class Forgetful(nn.Module):
         self.conv = nn.Conv2d(3, 4, 1)
 
     def forward(self, images: Tensor) -> Tensor:
+        assert not torch.is_grad_enabled()
         self.seen = images
         time.sleep(0.005)
         return self.conv(self.seen / 255)
@@ -63,7 +66,7 @@ def scores(model: nn.Module) -> tuple[list[str], list[Tensor]]:
     [tally] = evaluate(
         {"model": model},
         batches(),
-        Predictor(EvaluationProtocol(), torch.no_grad),
+        PREDICTOR,
         4,
         VOID,
         CPU,
@@ -87,14 +90,17 @@ def test_scores_are_those_of_one_batch_after_another(kind: type[Forgetful]) -> N
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
-def threads_of(model: nn.Module, some: list[SimpleNamespace]) -> list[tuple[int, int]]:
+def threads_of(
+    model: nn.Module, some: list[SimpleNamespace], predictor: Predictor = PREDICTOR
+) -> list[tuple[int, int]]:
     """Of each batch: the thread that scored it, and how many threads its operators had."""
 
-    def work(models: dict[str, nn.Module], batch: SimpleNamespace) -> tuple[int, int]:
+    @torch.no_grad()
+    def score(models: dict[str, nn.Module], batch: SimpleNamespace) -> tuple[int, int]:
         models["x"](batch.images)
         return threading.get_ident(), torch.get_num_threads()
 
-    return list(in_threads(work, {"x": model}, some, CPU))
+    return list(in_threads(score, {"x": model}, some, predictor, CPU))
 
 
 def test_batches_are_scored_at_once_and_large_ones_alone() -> None:
@@ -102,10 +108,25 @@ def test_batches_are_scored_at_once_and_large_ones_alone() -> None:
     found = threads_of(Forgetful(), batches())
     assert {threads for _, threads in found} == {1} and here not in {thread for thread, _ in found}
     assert len({thread for thread, _ in found}) > 1
-    large = batches(1, side + 1)
-    found = threads_of(Forgetful(), [*batches(3), *large, *batches(1, side)])
+    some = [*batches(3), *batches(1, side + 1), *batches(1, side)]
+    found = threads_of(Forgetful(), some)
     assert [thread == here for thread, _ in found] == [False, False, False, True, False]
     assert found[3] == (here, 4)
+    enlarged = Predictor(EvaluationProtocol(scales=(1.0, 2.0)), nullcontext)
+    found = threads_of(Forgetful(), [*batches(2), *batches(1, side // 2 + 1)], enlarged)
+    assert [thread == here for thread, _ in found] == [False, False, True]
+
+
+def test_the_threads_are_divided_among_the_batches() -> None:
+    """Two batches for four threads; at most eight batches; one batch alone has all threads."""
+    assert {threads for _, threads in threads_of(Forgetful(), batches(2))} == {2}
+    assert threads_of(Forgetful(), batches(1)) == [(threading.get_ident(), 4)]
+    found = {}
+    for num in (1, 3, 8, 12, 16, 20):
+        torch.set_num_threads(num)
+        found[num] = batches_at_once(CPU)
+    assert found == {1: 1, 3: 3, 8: 8, 12: 6, 16: 8, 20: 6}
+    assert batches_at_once(torch.device("cuda")) == 1
 
 
 def test_models_with_hooks_and_such_that_cannot_be_copied_see_one_batch_after_another() -> None:
@@ -116,15 +137,45 @@ def test_models_with_hooks_and_such_that_cannot_be_copied_see_one_batch_after_an
     assert seen == [threading.get_ident()] * 3
 
 
-def test_an_error_of_a_batch_reaches_the_caller_and_the_threads_are_as_before() -> None:
-    def work(models: dict[str, nn.Module], batch: SimpleNamespace) -> str:
-        if batch.ids == ["5"]:
-            raise ValueError("batch 5")
-        return batch.ids[0]
+def of_id(models: dict[str, nn.Module], batch: SimpleNamespace) -> str:
+    if batch.ids == ["5"]:
+        raise ValueError("batch 5")
+    return batch.ids[0]
 
-    results, found = in_threads(work, {"x": Forgetful()}, batches(), CPU), []
+
+def is_as_before() -> bool:
+    running = [thread for thread in threading.enumerate() if thread.name.startswith("scoring")]
+    return not running and torch.get_num_threads() == 4
+
+
+def test_an_error_of_a_batch_reaches_the_caller() -> None:
+    found = []
     with pytest.raises(ValueError, match="batch 5"):
-        for result in results:
-            found.append(result)
-    assert found == ["0", "1", "2", "3", "4"] and torch.get_num_threads() == 4
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("scoring")]
+        for id in in_threads(of_id, {"x": Forgetful()}, batches(), PREDICTOR, CPU):
+            found.append(id)
+    assert found == ["0", "1", "2", "3", "4"] and is_as_before()
+
+
+def test_an_error_of_the_data_reaches_the_caller() -> None:
+    def damaged() -> Iterator[SimpleNamespace]:
+        yield from batches(5)
+        raise OSError("damaged")
+
+    with pytest.raises(OSError, match="damaged"):
+        list(in_threads(of_id, {"x": Forgetful()}, damaged(), PREDICTOR, CPU))
+    assert is_as_before()
+
+
+def test_only_some_batches_are_read_ahead_and_a_caller_may_stop() -> None:
+    read = []
+
+    def counted() -> Iterator[SimpleNamespace]:
+        for batch in batches(100):
+            read.append(batch.ids)
+            yield batch
+
+    results = in_threads(of_id, {"x": Forgetful()}, counted(), PREDICTOR, CPU)
+    assert [next(results), next(results)] == ["0", "1"]
+    assert len(read) <= 8
+    results.close()
+    assert is_as_before()

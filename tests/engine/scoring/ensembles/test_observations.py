@@ -64,7 +64,7 @@ def test_counts_and_pixels_equal_those_of_whole_images() -> None:
     printed = []
     found = observe(
         members,
-        floats(scoring_batches(SCENES, CPU, workers=0)),
+        floats(scoring_batches(SCENES, CPU, max_px=32 * 32, workers=0)),
         PREDICTOR,
         VOID,
         CPU,
@@ -93,7 +93,7 @@ def test_counts_and_pixels_equal_those_of_whole_images() -> None:
 
 
 def test_there_are_no_pixels_and_losses_unless_requested() -> None:
-    batches = floats(scoring_batches(SCENES, CPU, workers=0))
+    batches = floats(scoring_batches(SCENES, CPU, max_px=32 * 32, workers=0))
     found = observe(models(), batches, PREDICTOR, VOID, CPU, 0, lambda n: None, with_losses=False)
     assert found.samples is None and found.losses is None
 
@@ -105,7 +105,7 @@ def test_each_image_is_counted_with_its_own_combinations() -> None:
     found = {}
     count_by_image(
         members,
-        floats(scoring_batches(SCENES, CPU, workers=0)),
+        floats(scoring_batches(SCENES, CPU, max_px=32 * 32, workers=0)),
         PREDICTOR,
         VOID,
         CPU,
