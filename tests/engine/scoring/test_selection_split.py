@@ -113,6 +113,7 @@ def test_a_single_image_of_the_same_name_is_refused(root: Path, split: str) -> N
 def test_a_split_without_a_labelled_pixel_is_refused(root: Path) -> None:
     write_list(root, "held", ["held000", "held001"])
     for id in ("held000", "held001"):
+        Image.new("RGB", (4, 4)).save(image(root, id))
         Image.fromarray(np.full((4, 4), 255, np.uint8)).save(root / f"SegmentationClass/{id}.png")
     with pytest.raises(DataError, match="Split 'held' has no labelled pixel.*another split with data.select"):
         chosen_apart(root, [section(root, "a")], [None])
