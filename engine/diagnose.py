@@ -120,7 +120,7 @@ def _run(arguments: argparse.Namespace) -> int:
     studies = study(run)
     diagnosis = diagnosis_of(run, studies)
     console = new_console()
-    print_diagnosis(console, diagnosis, arguments.run)
+    print_diagnosis(console, diagnosis, run.path)
     if arguments.out:
         with new_folder(arguments.out):
             write_json(arguments.out / "diagnosis.json", diagnosis.to_dict())

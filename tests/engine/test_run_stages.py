@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import trident
 from engine import load
+from engine.diagnose import main as diagnose
 from engine.diagnosis.label_check import open_with_all_checkpoints
 from engine.evaluate import main as evaluate
 from engine.recipe import Recipe, RecipeError, load_recipe, load_stages
@@ -95,6 +96,17 @@ def test_the_parent_stands_for_its_last_stage(trained: Path, capsys: pytest.Capt
     device = torch.device("cpu")
     kept = RunFolder(parent / "second").read_manifest().members
     assert len(open_with_all_checkpoints(parent, device, []).members) == len(kept)
+
+
+def test_what_to_try_next_is_typed_with_the_recipe_of_the_last_stage(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Path] = []
+    monkeypatch.setattr(
+        "engine.reporting.diagnosis.print_diagnosis", lambda console, diagnosis, run: told.append(run)
+    )
+    assert diagnose([str(trained / "runs/two")]) == 0
+    assert [load_recipe(run / "recipe.yaml").name for run in told] == ["second"]
 
 
 def test_after_a_stage_that_failed_the_command_with_resume_goes_on_with_it(
