@@ -169,7 +169,6 @@ def _with_ensembles(arguments: argparse.Namespace, console: "Console") -> int:
     without_effect = told_of_no_effect(arguments.set, [recipe.eval.protocol])
     for line in without_effect + told_of_unused_range(arguments.set, image_files(dataset)):
         console.print(line, markup=False)
-    out.mkdir(parents=True, exist_ok=True)
     title = f"on {recipe.data.val}, {quantity(len(dataset), 'image')}; differences are paired by image"
     compare_contestants(contestants, title, "first", recipe, dataset, out / "contestants.json", console)
     return 0

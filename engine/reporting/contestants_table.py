@@ -28,11 +28,16 @@ def open_contestants(paths: Mapping[str, Path], overrides: Sequence[str]) -> dic
         overrides: of the data and the evaluation, for the recipe of each.
 
     Raises:
-        RunFolderError: one of them is missing or altered, or reads images or labels otherwise than the first.
+        RunFolderError: one of them is missing or altered, or reads images or labels otherwise than the first,
+            or has other classes.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = {name: open_trained(path, device, overrides=overrides) for name, path in paths.items()}
-    require_read_alike({str(paths[name]): one.recipe.data for name, one in found.items()})
+    by_path = {str(paths[name]): one for name, one in found.items()}
+    require_read_alike(
+        {path: one.recipe.data for path, one in by_path.items()},
+        {path: one.class_names for path, one in by_path.items()},
+    )
     return found
 
 
@@ -73,6 +78,7 @@ def compare_contestants(
             console.print(f"[bold]{escape(name)}: {seen}[/]")
     of_images = {"split": recipe.data.val, "num_images": len(first.overlaps)}
     of_each = {name: _entry(one, to_first[name], reference) for name, one in found.items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, {"contestants": of_each, "dataset": of_images, "protocol": protocol.card()})
     console.print(f"written: {escape(str(out))}")
 

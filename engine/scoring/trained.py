@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from safetensors import SafetensorError
@@ -154,13 +155,19 @@ def require_classes(dataset: Dataset, class_names: Sequence[str], path: Path) ->
         )
 
 
-def require_read_alike(sections: Mapping[str, Data]) -> None:
+def require_read_alike(
+    sections: Mapping[str, Data], class_names: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> None:
     """Raises RunFolderError where models that are to be shown the same images were trained on other inputs.
 
     Args:
         sections: the `data` section of each, by the path of its run, checkpoint or ensemble.
+        class_names: of each; empty where they are known to be equal.
     """
-    (first, expected), *others = ((path, _inputs(section)) for path, section in sections.items())
+    (first, expected), *others = (
+        (path, _inputs(section) | {"the list of classes": ", ".join(class_names.get(path, ()))})
+        for path, section in sections.items()
+    )
     for path, inputs in others:
         for key, value in inputs.items():
             if value != expected[key]:

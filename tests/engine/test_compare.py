@@ -133,6 +133,21 @@ def test_a_saved_ensemble_is_compared_with_runs_on_the_same_images(
     assert "leave them out beside a saved ensemble" in capsys.readouterr().err
 
 
+def test_what_has_other_classes_is_not_scored_beside_the_others(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ensemble_main(["out/plain-s0", "--save", "together"]) == 0
+    run = RunFolder(folder / "out/dice-s0")
+    names = run.read_manifest().class_names
+    content = json.loads(run.manifest.read_text()) | {"sha256": None}
+    run.manifest.write_text(json.dumps(content | {"class_names": [*names[:-1], "other"]}))
+    capsys.readouterr()
+    assert main(["together", "out/dice-s0", "--out", "found"]) == 2
+    said = capsys.readouterr().err
+    assert "the list of classes is" in said and "other for it, and" in said
+    assert "Leave one of them out" in said and not (folder / "found").exists()
+
+
 def test_what_was_trained_on_other_values_is_not_scored_beside_the_others(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

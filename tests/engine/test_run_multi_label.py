@@ -216,6 +216,23 @@ def test_the_ensemble_is_the_mean_of_the_sigmoids(finished: Path) -> None:
     assert trident_command("ensemble", "runs/discs", "--method", "weighted") == 2
 
 
+def test_the_mean_needs_no_selection_split(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recipe may have data.select, on which nothing can be chosen here."""
+    shutil.copytree("data/val", "data/held")
+    for path in Path("data/held/images").glob("*.png"):
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    run = RunFolder(finished)
+    recipe = run.recipe.read_text()
+    assert "select: null" in recipe
+    run.recipe.write_text(recipe.replace("select: null", "select: held"))
+    content = json.loads(run.manifest.read_text()) | {"sha256": None}
+    del content["files"]["recipe.yaml"]
+    run.manifest.write_text(json.dumps(content))
+    assert trident_command("ensemble", finished) == 0
+    assert trident_command("ensemble", finished, "--select-split", "held") == 2
+    assert "leave --method, --split-half and --select-split out" in capsys.readouterr().err
+
+
 def test_report_and_pictures(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     for text in ("threshold", "average precision", "red + blue", "Worst"):

@@ -75,10 +75,12 @@ class Request:
         recipe, dataset = open_val(chosen[0], overrides)
         if repeats and len(dataset) < 2:
             raise RunFolderError(f"--split-half: {recipe.data.val} has one image, which cannot be halved.")
-        if methods != ["mean"] or repeats:
-            how = "The mean is what there is: leave --method and --split-half out."
+        is_typed = recipe.data.select and any(text.startswith("data.select=") for text in overrides)
+        if methods != ["mean"] or repeats or is_typed:
+            how = "The mean is what there is: leave --method, --split-half and --select-split out."
             require_one_class_a_pixel(recipe.data, "A choice of ensembles", how)
-        select = None if repeats else open_select(recipe, chosen, dataset)
+        selects = not repeats and recipe.data.labels == "single"  # else there is nothing to select
+        select = open_select(recipe, chosen, dataset) if selects else None
         return cls(title, chosen, states, widths, methods, recipe, dataset, select, repeats)
 
     @property
