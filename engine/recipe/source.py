@@ -91,7 +91,7 @@ class Document:
             own["model.weights"] = None  # of the file
         elif sets_weights and self.value(weights) is not None and not sets_from_scratch:
             own["model.from_scratch"] = False
-        elif stage.before and not sets_weights:
+        elif stage.before and not sets_weights and not (sets_from_scratch and self.value(weights)):
             own |= {"model.from_scratch": False, "model.weights": f"{folder}/{stage.before}"}
         for key, value in own.items():
             self._set(key.split("."), Parsed(value, {(): stage.place}), stage.place, defaults)

@@ -351,6 +351,8 @@ def test_a_dry_run_says_once_that_a_teacher_is_not_trained_yet(
         ("from_scratch: false, weights: a.pth", "model.from_scratch: true", None, True),
         ("from_scratch: false, weights: a.pth", "model: {from_scratch: true}", None, True),
         ("from_scratch: true", "model.from_scratch: false", "checkpoints/two/first", False),
+        ("weights: a.pth", "model.from_scratch: false", "a.pth", False),
+        ("from_scratch: false, weights: a.pth", "model: {from_scratch: false}", "a.pth", False),
     ],
 )
 def test_a_stage_starts_from_what_it_says_instead(
