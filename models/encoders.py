@@ -106,14 +106,6 @@ def drop_path_option(encoder: str, rate: float | None) -> dict[str, float]:
     return {"drop_path_rate": rate}
 
 
-def require_drop_path(name: str, encoder: nn.Module) -> None:
-    """Raises ModelError where no layer of an encoder drops paths: timm ignored the rate."""
-    if not any(isinstance(module, DropPath) and module.drop_prob for module in encoder.modules()):
-        raise ModelError(
-            f"model.encoder={name} has no layers that drop paths. Type model.encoder_drop_path=null."
-        )
-
-
 def normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std of 0..1 pixels. SMP keeps its own in files on the hub; nearly all are ImageNet's."""
     if encoder.startswith("tu-"):

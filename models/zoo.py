@@ -29,7 +29,6 @@ from models.encoders import (
     drop_path_option,
     is_vit,
     normalisation,
-    require_drop_path,
     sizes_of,
 )
 from models.errors import ModelError, unknown_choice
@@ -97,8 +96,6 @@ class ZooModel(nn.Module):
         self._create = partial(create or create_smp, drop_path=encoder_drop_path)
         net = self._create(arch, encoder, num_classes, in_channels=in_channels)
         assert encoder is not None  # otherwise an error has been raised
-        if encoder_drop_path:
-            require_drop_path(encoder, net.encoder)
         self.arch, self.encoder_name = arch, encoder
         self.multiple_px, self.min_size_px = net.multiple_px, net.min_size_px
         self.align_corners, self.is_upsampled = net.align_corners, net.is_upsampled
