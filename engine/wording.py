@@ -1,15 +1,12 @@
-"""Words of messages that depend on a number, on known names, or on what is in a folder.
+"""Words of messages that depend on a number, on known names, or on paths.
 
 Imports nothing of this project, so that every layer may use it.
 """
 
 import difflib
 import os
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
-
-STAGES = "stages.json"  # in the folder around the runs of a recipe with stages
 
 
 def quantity(number: int, noun: str, plural: str = "") -> str:
@@ -42,25 +39,6 @@ def near_path(path: str | Path) -> str:
     close = difflib.get_close_matches(first, os.listdir(above), n=1, cutoff=0.75)
     found = [above.joinpath(name, *rest) for name in close]
     return f" Did you mean {found[0]}?" if found and found[0].exists() else ""
-
-
-def to_go_on(folder: Path) -> str:
-    """What to type to go on with a run, a stage of a recipe, or all its stages, from its folder."""
-    if (folder / STAGES).is_file() and not (folder / "recipe.yaml").is_file():
-        return "To go on with these stages, add --resume to the command that trained them."
-    if (folder.parent / STAGES).is_file():
-        return (
-            "To go on with this stage and those after it, add --resume to the command that trained them. "
-            f"For this stage alone type {command_to_go_on(folder)}"
-        )
-    return f"To go on with this run type {command_to_go_on(folder)}"
-
-
-def command_to_go_on(run: Path) -> str:
-    """The command that goes on with a run, from its folder, which may have been moved."""
-    run = run if run.name.strip(".") else run.resolve()  # of the working folder
-    where = [f"output.dir={run.parent}", f"name={run.name}"]
-    return shlex.join(["trident", "run", str(run / "recipe.yaml"), *where, "--resume"])
 
 
 def not_installed(library: str | None, extra: str) -> str:

@@ -12,6 +12,7 @@ PACKAGES = ("engine", "models", "losses", "trident")
 BELOW = (
     "engine",
     "engine.wording",
+    "engine.going_on",
     "engine.options",
     "engine.components",
     "engine.data",
@@ -37,6 +38,7 @@ DECLARATIONS = (  # of options; they import no torch, and the recipe is put toge
 MAY_IMPORT = {
     "engine": ("engine.scoring",),  # inside `load` only: the last test here checks that torch is not imported
     "engine.wording": (),
+    "engine.going_on": (),
     "engine.options": ("engine.wording",),
     "engine.components": ("engine.wording", "engine.options"),
     "models": ("engine.wording", "engine.components", "engine.options", "engine.run_folder"),
@@ -45,8 +47,8 @@ MAY_IMPORT = {
     "engine.elsewhere": (),
     "engine.exit_codes": (),
     "engine.output": (),
-    "engine.recipe": (*DECLARATIONS, "engine.elsewhere"),
-    "engine.run_folder": ("engine.wording", "engine.options"),
+    "engine.recipe": (*DECLARATIONS, "engine.elsewhere", "engine.going_on"),
+    "engine.run_folder": ("engine.wording", "engine.going_on", "engine.options"),
     "engine.scoring": BELOW,
     "engine.diagnosis": (*BELOW, "engine.scoring"),
     "engine.reporting": (*BELOW, "engine.scoring", "engine.diagnosis"),

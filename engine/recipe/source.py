@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
+from engine.going_on import STAGES, to_go_on
 from engine.recipe.epochs import as_steps
 from engine.recipe.stages import CHOICE, Stage, by_place, chosen_stage, folder_of_stages, stages_in, unused
 from engine.recipe.text import Parsed, Path, RecipeError, Sources, parse_yaml
-from engine.wording import STAGES, near_path, to_go_on
+from engine.wording import near_path
 
 OVERRIDE_FORM = "expected key.path=value, for example train.batch=8"
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.going_on import command_to_go_on
 from engine.run_folder.files import RunFolderError, require_intact, sha256_of
 from engine.run_folder.manifests import (
     EnsembleManifest,
@@ -20,7 +21,6 @@ from engine.run_folder.manifests import (
 )
 from engine.run_folder.nearby import near_runs, no_run_but_ensemble
 from engine.run_folder.outputs import require_reachable
-from engine.wording import command_to_go_on
 
 # What a killed process leaves of a file that it was writing: our temporary names, and those of safetensors.
 LEFTOVER = re.compile(

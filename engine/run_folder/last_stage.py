@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from engine.going_on import STAGES
 from engine.run_folder.files import RunFolderError, read_json
-from engine.wording import STAGES
 
 
 def last_stage(path: Path) -> Path:

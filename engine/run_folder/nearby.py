@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.wording import to_go_on
+from engine.going_on import to_go_on
 
 
 def no_manifest(path: Path) -> str:

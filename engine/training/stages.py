@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from engine.going_on import STAGES
 from engine.recipe import Recipe, load_recipe
 from engine.recipe.differences import Values, changes, values_of
 from engine.reporting.callbacks import Callback
@@ -26,7 +27,6 @@ from engine.training.distributed import Process, wait_for_all
 from engine.training.dry_run import dry_run
 from engine.training.stage_checks import check_stages, follows, naming_stage
 from engine.training.train import train
-from engine.wording import STAGES
 
 
 def require_possible(continue_from: Path | None) -> None:
