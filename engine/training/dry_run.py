@@ -49,7 +49,7 @@ def dry_run(recipe: Recipe, process: Process, console: Console, source: RunFolde
     console = console if process.is_main else Console(quiet=True)
     with torch_settings(recipe.train.deterministic, process.device):
         session = build_session(
-            recipe, process, lambda what: counted(console, what), source is not None, keep_counts=False
+            recipe, process, lambda what: counted(console, what), resume=source is not None, keep_counts=False
         )
         weights = session.weights.summary() if session.weights else "random (model.from_scratch)"
         if source:
@@ -61,8 +61,8 @@ def dry_run(recipe: Recipe, process: Process, console: Console, source: RunFolde
         with naming_out_of_memory(partial(in_an_evaluation, session)):
             image_seconds = _image_seconds(session, console)
     recipe, num_images = session.recipe, sum(map(len, (session.val, *session.further.values())))
-    steps, every = int(recipe.train.steps) - first, int(recipe.eval.every)
-    num_evaluations = -(-steps // every)
+    total, every = int(recipe.train.steps), int(recipe.eval.every)
+    steps, num_evaluations = total - first, -(-total // every) - first // every
     update_seconds, spread = median(updates), f"{min(updates):.3f} to {max(updates):.3f} s"
     scoring = (num_evaluations + recipe.keep.top) * num_images * image_seconds / process.world_size
     least, whole, most = (

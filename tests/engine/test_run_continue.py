@@ -81,7 +81,8 @@ def test_settings_are_those_of_the_new_recipe_and_new_parts_start_anew(
 def test_a_dry_run_counts_the_rest_and_refuses_what_does_not_fit(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [*tiny(tmp_path, "longer", *OPTIONS, "train.steps=10"), "--dry-run", "--continue-from"]
+    longer = tiny(tmp_path, "longer", *OPTIONS, "train.steps=10", "eval.every=4")
+    command = [*longer, "--dry-run", "--continue-from"]
     assert main([*command, str(run.path)]) == 0
     said = capsys.readouterr().out
     assert f"goes on from {run.path}" in said and "2 times" in said  # evaluations, after updates 8 and 10
