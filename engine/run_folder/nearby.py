@@ -30,7 +30,7 @@ def no_checkpoint(run: Path) -> str:
     """What is said of a run that has not been evaluated yet."""
     return (
         f"{run} has no checkpoint yet: the first is kept at the first evaluation (eval.every). "
-        f"{to_go_on(run)}"
+        f"Wait for it, or, if the run was stopped, go on. {to_go_on(run)}"
     )
 
 

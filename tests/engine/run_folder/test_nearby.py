@@ -99,4 +99,6 @@ def test_a_run_without_a_checkpoint_is_answered_with_the_command_wherever_it_is(
     monkeypatch.chdir(run.path)
     for typed in (run.path, Path()):
         place = f"output.dir={run.path.parent} name={run.path.name} --resume"
-        assert no_checkpoint(typed).endswith(f"type trident run {run.recipe} {place}")
+        said = no_checkpoint(typed)
+        assert "Wait for it, or, if the run was stopped, go on." in said  # a run that trains is locked
+        assert said.endswith(f"type trident run {run.recipe} {place}")
