@@ -11,7 +11,9 @@ from engine.data.formats import OF_POLYGONS
 from engine.data.formats.share import shares_with_all
 
 LARGEST = 0.5  # share for val that is suggested
-OTHER_FOLDS = "compare with fewer folds and another --out"
+OTHER_FOLDS = (
+    "divide the images into other folds (another --folds, or lists of your own) and name another --out"
+)
 
 
 def share_key(section: Any) -> str | None:
