@@ -166,7 +166,7 @@ def _with_ensembles(arguments: argparse.Namespace, console: "Console") -> int:
     contestants = open_contestants(paths, arguments.set)
     recipe = next(iter(contestants.values())).recipe
     dataset = open_split(recipe.data, recipe.data.val)
-    without_effect = told_of_no_effect(arguments.set, [recipe.eval.protocol])
+    without_effect = told_of_no_effect(arguments.set, [recipe.eval.protocol], data_format=recipe.data.format)
     for line in without_effect + told_of_unused_range(arguments.set, image_files(dataset)):
         console.print(line, markup=False)
     title = f"on {recipe.data.val}, {quantity(len(dataset), 'image')}; differences are paired by image"

@@ -135,4 +135,7 @@ def test_in_a_fold_no_remedy_names_the_share_that_divides_the_images_without_it(
     assert {"never_trained", "class_shares"} <= found.keys()
     for check in ("never_trained", "class_shares"):
         remedy = found[check].remedy
-        assert "into other folds (another --folds, or lists of your own) and name another --out" in remedy and "val_share" not in remedy
+        assert (
+            "into other folds (another --folds, or lists of your own) and name another --out" in remedy
+            and "val_share" not in remedy
+        )
