@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from engine.data.sample import DataError, Palette, first_few
 from engine.wording import quantity
 
 Labels = NDArray[np.uint8]
+MAX_LISTED = 24  # ids in a command to type
 MAX_WHOLE = 1e15  # above, a value is written with its exponent
 
 
@@ -42,18 +44,20 @@ class SameIds:
         if outside:
             raise DataError(
                 f"{path} holds label ids {first_few(outside)}, outside the {self.num_classes} "
-                f"classes of the recipe (0..{self.num_classes - 1}, void {self.ignore_index}). To train on "
-                "them, name every class in data.classes, or set data.ignore_index to the id of void. To "
-                "score a trained model, whose classes are fixed, say which of them, or void, each value is. "
-                f"Type 'data.ids={self._with_void(outside)}'"
+                f"classes of the recipe (0..{self.num_classes - 1}, void {self.ignore_index}). To score a "
+                "trained model, whose classes are fixed, without the pixels of these ids, type "
+                f"'data.ids={self._with_void(outside)}', with a class in place of void where an id has one. "
+                "To train on them, name every class in data.classes, or set data.ignore_index to the id of "
+                "void."
             )
         return stored
 
     def _with_void(self, values: list[str]) -> str:
-        """The data.ids that read the same labels, and further values as void."""
-        ids = {str(id): str(id) for id in range(self.num_classes)}
-        ids |= dict.fromkeys([str(self.ignore_index), *values], "void")
-        return f"{{{', '.join(f'{value}: {id}' for value, id in ids.items())}}}"
+        """The data.ids that read the same labels, and further values as void; of many classes not all."""
+        same = [f"{id}: {id}" for id in range(self.num_classes) if id != self.ignore_index]
+        void = [f"{value}: void" for value in dict.fromkeys([str(self.ignore_index), *values])]
+        shortened = ([*one[:2], "...", one[-1]] if len(one) > MAX_LISTED else one for one in (same, void))
+        return f"{{{', '.join(chain.from_iterable(shortened))}}}"
 
     def identity(self) -> str:
         return ""

@@ -79,7 +79,7 @@ CASES = [
          run),
     Case("Point data.root=<folder> at the same", "ensemble checkpoints/r data.root=other",
          lambda: (run(), voc("other", mask=draw_mask(3))), blanks={"folder": "voc"}),
-    Case("whose classes are fixed, say which of them", "evaluate checkpoints/r data.root=other",
+    Case("whose classes are fixed, without the pixels of these ids", "evaluate checkpoints/r data.root=other",
          lambda: (run(), voc("other", mask=draw_mask(30, rest=15)))),
 ]  # fmt: skip
 

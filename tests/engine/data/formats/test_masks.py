@@ -40,6 +40,17 @@ def test_ids_within_the_classes_pass_and_others_are_an_error(
         )
 
 
+def test_ids_outside_the_classes_are_void_in_what_is_typed_to_score_which_is_short() -> None:
+    message = message_of(lambda: SameIds(3, 255)(mask_of([0, 2, 7, 9]), PATH))
+    before, after = message.split("'data.ids={0: 0, 1: 1, 2: 2, 255: void, 7: void, 9: void}'")
+    assert before.endswith(
+        "To score a trained model, whose classes are fixed, without the pixels of these ids, type "
+    )
+    assert "To train on them, name every class" in after and "data.ids" not in after
+    message = message_of(lambda: SameIds(150, 255)(mask_of([0, 149, 200, 255]), PATH))
+    assert "'data.ids={0: 0, 1: 1, ..., 149: 149, 255: void, 200: void}'" in message
+
+
 @given(st.dictionaries(BYTES, BYTES, min_size=1), st.lists(BYTES, min_size=4, max_size=4))
 def test_a_table_maps_each_value(labels: dict[int, int], values: list[int]) -> None:
     mapping = Table.of("some", labels)
