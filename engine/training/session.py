@@ -137,9 +137,10 @@ def _notes_on_options(section: Any) -> list[str]:
     """Options of the architecture of another recipe, perhaps of its base, that have no effect here."""
     on = f" on {section.encoder}" if section.encoder else ""
     is_of_timm = str(section.encoder).startswith("tu-")
+    on_timm = "; the drop path rate of encoders of timm is model.encoder_drop_path" * is_of_timm
     return [
         f"model.{option} has no effect: {section.arch}{on} does not take it, Trident's own SegFormer does"
-        + f"; for this encoder type model.encoder_{option}" * (is_of_timm and option.startswith("drop_path"))
+        + on_timm * option.startswith("drop_path")
         for option in without_effect(section)
     ]
 
