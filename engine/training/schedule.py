@@ -34,7 +34,7 @@ class Schedule(Section):
         "5%", "length of the linear rise from 0 to the peak; not used by onecycle, which has its own"
     )
     min_lr: NotNegative = key(
-        0.0, "learning rate at the end of poly, cosine, onecycle, wsd and each cycle; step falls towards it"
+        0.0, "learning rate at the end of poly, cosine, onecycle, wsd and each cycle; the lower limit of step"
     )
     decay: Duration = key(
         "20%", "length of the decay at the end of wsd; 0 leaves it out, for --continue-from later"
@@ -153,7 +153,7 @@ def _wsd(section: Schedule, progress: float, step: int) -> float:
 
 
 def _step(section: Schedule, progress: float, step: int) -> float:
-    passed = sum(milestone <= step for milestone in section.milestones if isinstance(milestone, int))
+    passed = sum(int(milestone) <= step for milestone in section.milestones)
     return section.gamma**passed
 
 
