@@ -18,14 +18,15 @@ from engine.wording import near_path
 class InputImage:
     """One image.
 
-    place: path below the folder of all inputs. name: of the files made of it, without extension. named: the
-    nearest folder around it that was named, or its own if it was named itself.
+    place: path below the folder of all inputs. name: of the files made of it, without extension.
+    input_folder: the innermost folder that the user typed and that contains the image; its parent where the
+    image itself was typed.
     """
 
     path: Path
     place: str
     name: str
-    named: Path
+    input_folder: Path
 
 
 def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
@@ -42,7 +43,7 @@ def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
         DataError: an input that does not exist, matches nothing or holds no image; all of them are named.
     """
     folders, problems = list[Path](), list[str]()
-    named: dict[Path, Path] = {}
+    input_folders: dict[Path, Path] = {}
     for text in inputs:
         found = _found(text)
         if isinstance(found, str):
@@ -53,10 +54,11 @@ def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
             folder = path if is_folder else path.parent
             folders.append(folder)
             for image in _images_in(path) if is_folder else [path]:
-                named[image] = max(named.get(image, folder), folder, key=lambda one: len(one.parts))
+                innermost = max(input_folders.get(image, folder), folder, key=lambda one: len(one.parts))
+                input_folders[image] = innermost
     if problems:
         raise DataError("\n".join(problems))
-    paths = [path for path in named if not path.is_relative_to(_absolute(str(left_out)))]
+    paths = [path for path in input_folders if not path.is_relative_to(_absolute(str(left_out)))]
     if not paths:  # an input without any is a problem
         raise DataError(
             f"--out {left_out}: all images of {', '.join(inputs)} are in this folder, and images in the "
@@ -67,7 +69,7 @@ def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
     stems = [place.with_suffix("").as_posix() for place in places]
     is_unique = max(Counter(stem.lower() for stem in stems).values()) == 1
     return [
-        InputImage(path, place.as_posix(), stem if is_unique else place.as_posix(), named[path])
+        InputImage(path, place.as_posix(), stem if is_unique else place.as_posix(), input_folders[path])
         for path, place, stem in zip(paths, places, stems, strict=True)
     ]
 

@@ -19,7 +19,7 @@ def without_masks(images: Sequence[InputImage], section: Any) -> tuple[list[Inpu
     """The images that are no masks, and a sentence on the others; all images if none would be left.
 
     Args:
-        images: those in a folder of masks that was named itself are not left out.
+        images: those in a folder of masks that the user typed itself are not left out.
         section: a recipe's `data`, whose names of folders count besides the usual ones.
     """
     names = [*product(IMAGES, MASKS), *format_of(section.format).masks_beside, *_own_names(section.folder)]
@@ -33,7 +33,7 @@ def without_masks(images: Sequence[InputImage], section: Any) -> tuple[list[Inpu
         )
 
     def folder_of_masks(image: InputImage) -> Path | None:
-        inside = takewhile(lambda folder: folder != image.named, image.path.parents)
+        inside = takewhile(lambda folder: folder != image.input_folder, image.path.parents)
         return next(filter(is_of_masks, inside), None)
 
     found = [folder_of_masks(image) for image in images]
@@ -43,8 +43,8 @@ def without_masks(images: Sequence[InputImage], section: Any) -> tuple[list[Inpu
         return list(images), ""
     what = some_of(len(images) - len(left), len(images), "image", "is", "are")
     return left, (
-        f"{what} left out as masks, by the name of the folder beside that of images: {first_few(folders)}. "
-        "To use them as well, name that folder, too."
+        f"{what} left out, found in a folder of masks beside one of images: {first_few(folders)}. "
+        "To use them too, type that folder as a further input."
     )
 
 

@@ -103,7 +103,7 @@ def test_the_masks_of_a_folder_are_not_predicted(voc_run, photos: Path, tmp_path
     (photos / "b").rename(photos / "SegmentationClass")
     assert main([str(voc_run()), str(photos), "--out", str(tmp_path / "out")]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "1 of 3 images is left out as masks" in said and "SegmentationClass" in said
+    assert "1 of 3 images is left out, found in a folder of masks" in said and "SegmentationClass" in said
     assert sorted(path.name for path in (tmp_path / "out/labels").iterdir()) == ["JPEGImages"]
 
 
