@@ -128,7 +128,11 @@ TERMS = {
     "boundary": Term("loss_boundary", "losses.boundary:Boundary", BoundaryOptions),
 }
 
-SINGLE_ONLY = {"class_weights": "none", "ohem": None, "per_image": False}  # what multi requires
+SINGLE_ONLY = {
+    "class_weights": "none",
+    "ohem": None,
+    "per_image": False,
+}  # the only values with data.labels: multi
 
 
 def require_multi(term: Any) -> None:

@@ -143,10 +143,9 @@ def _create(
             f"model.encoder={name} is none. Type model.encoder=tu-vit_small_patch14_dinov2."
         )
     has_norm = feature_norm or arch == "linear"
-    of_timm, num_maps = drop_path_option(name, drop_path), NUM_MAPS[arch]
-    vit = ViTEncoder(
-        name.removeprefix("tu-"), bool(weights), in_channels, num_maps, has_norm, checkpointing, **of_timm
-    )
+    timm_name, num_maps = name.removeprefix("tu-"), NUM_MAPS[arch]
+    timm_options = drop_path_option(name, drop_path)
+    vit = ViTEncoder(timm_name, bool(weights), in_channels, num_maps, has_norm, checkpointing, **timm_options)
     channels, patch_px = vit.out_channels[-1], vit.output_stride
     decoder: nn.Module
     head: nn.Module

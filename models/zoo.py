@@ -274,10 +274,10 @@ def create_smp(
             "Type model.arch=dpt, or model.arch=linear or upernet."
         )
     sizes = sizes_of(encoder)
-    options_of_timm = {**sizes.options, **drop_path_option(encoder, drop_path)}
+    timm_options = {**sizes.options, **drop_path_option(encoder, drop_path)}
     try:
         net: Any = smp.create_model(
-            arch, encoder, weights, in_channels, num_classes, **options_of_timm, **options
+            arch, encoder, weights, in_channels, num_classes, **timm_options, **options
         )
     except (ValueError, KeyError, TypeError, RuntimeError, AssertionError) as error:
         raise ModelError(_refusal(arch, encoder, error)) from error

@@ -63,7 +63,9 @@ def with_batch(
         most = min(MOST, len(splits[0]) // (num_processes * parts))
     else:
         most = int(section.batch) // num_processes
-    least, full = trial.least, trial.message()
+    # before the search: `trial` is deleted after it
+    least = trial.least
+    full = trial.message()
     found = trial.search(max(most, least))
     del trial
     _free_memory(process.device)
@@ -74,7 +76,7 @@ def with_batch(
     if section.batch == "auto":
         possible = [number * num_processes * parts for number in range(found, least - 1, -1)]
         paired = [batch for batch in possible if _pairs_unlabelled(recipe, batch, num_processes)]
-        chosen = {"train.batch": (paired or possible)[0]}
+        chosen = {"train.batch": (paired or possible)[0]}  # if none is, it is refused later, with the remedy
     else:
         share = int(section.batch) // num_processes
         parts = next(parts for parts in range(1, share + 1) if share % parts == 0 and share // parts <= found)

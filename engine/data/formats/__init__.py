@@ -177,7 +177,7 @@ FORMATS = {
 LIST_FOLDERS = (".", "ImageSets/Segmentation", "ImageSets", "splits", "lists")
 LIST_ENDINGS = (".txt", ".csv")
 
-# Keys of a recipe whose values a pack holds as they were when it was written, so that it ignores them.
+# Keys that a pack ignores: their effect was stored when it was written.
 HELD_BY_PACKS = ("data.ids", "data.folder", "data.polygons", "data.synthetic")
 
 OF_POLYGONS = ("coco", "labelme", "yolo", "cvat", "label_studio", "rle_csv")  # that data.polygons is for

@@ -93,9 +93,8 @@ class Board:
         update_s = median(seconds) if seconds else None
         changed_at = _facts(run.log)[0] or _facts(run.manifest)[0]
         state, message = _state(run, manifest, rows, changed_at, problems)
-        steps = [row["step"] for row in rows] + [
-            saved_step(path) for path in run.states[:1]
-        ]  # before any row
+        saved = [saved_step(run.states[0])] if run.states else []  # may be stopped before its first row
+        steps = [*saved, *(row["step"] for row in rows)]
         step = max((step for step in steps if 0 <= step < MOST), default=0)
         metric = manifest.metric.partition(MEAN_OF)[0] if manifest else "mIoU"
         scores = _values(rows, "val", metric)

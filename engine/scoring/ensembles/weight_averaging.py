@@ -24,8 +24,13 @@ from engine.options import Section
 from engine.recipe import Recipe
 
 NOT_IN_WEIGHTS = {
-    *("from_scratch", "weights", "freeze"),
-    *("drop_path", "encoder_drop_path", "dropout", "checkpointing"),
+    "from_scratch",
+    "weights",
+    "freeze",
+    "drop_path",
+    "encoder_drop_path",
+    "dropout",
+    "checkpointing",
 }
 DESCRIPTION = {"file", "licence", "others"}  # of weights; they say nothing of the values that were loaded
 NUM_CALIBRATION_IMAGES = 128  # of the training split, augmented as in training
