@@ -88,8 +88,8 @@ class EncoderOptions:
     encoder_drop_path: Annotated[
         DropPathRate | None,
         Field(
-            description="drop path rate of an encoder of timm (tu-...), which its blocks approach from the "
-            "first to the last; null: timm's default, 0 for most"
+            description="drop path rate of an encoder of timm (tu-...): rises linearly from 0 at the first "
+            "block to this, or just below it, at the last; null: timm's default, 0 for most"
         ),
     ] = None
 
