@@ -1,7 +1,5 @@
 """The auxiliary head (`model.auxiliary`): logits from a layer of the encoder, for the training only."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from difflib import get_close_matches
 
 import torch
@@ -52,23 +50,15 @@ class AuxiliaryBranch:
     """
 
     def __init__(self, head: AuxiliaryHead, forward: nn.Module, layer: nn.Module, weight: float):
-        self.head, self.forward, self.layer, self.weight = head, forward, layer, weight
+        self.head, self.forward, self.weight = head, forward, weight
         self._output: Tensor | None = None
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Around a forward pass of the model; a hook that stayed would also be called in evaluations."""
-        hook = self.layer.register_forward_hook(self._keep)
-        try:
-            yield
-        finally:
-            hook.remove()
+        layer.register_forward_hook(self._keep)
 
     def _keep(self, layer: nn.Module, inputs: object, output: Tensor) -> None:
-        self._output = output
+        self._output = output if torch.is_grad_enabled() else None  # not in an evaluation
 
     def logits(self) -> Tensor:
-        """Call it once after each pass inside `reading`; it then releases the activations."""
+        """Call it once after each forward pass; it then releases the activations."""
         assert self._output is not None, "the model was not called"
         output, self._output = self._output, None
         logits: Tensor = self.forward(output)

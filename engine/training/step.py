@@ -240,8 +240,7 @@ class SupervisedStep:
 
     def supervised(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Metrics]:
         """Logits (B, C, h, w), and the loss with its terms."""
-        reading: AbstractContextManager[None] = self.auxiliary.reading() if self.auxiliary else nullcontext()
-        with self.settings.precision.autocast(), reading:
+        with self.settings.precision.autocast():
             logits = self.forward(images)  # (B, C, S/4, S/4)
         if self.is_sharded:  # so that a gradient at the logits does not start the backward pass of the shards
             logits = logits.view_as(logits)

@@ -163,16 +163,20 @@ class FeatureDropout:
     """
 
     def __init__(self, encoder: nn.Module, share: float):
-        self.encoder, self.share = encoder, share
+        self.share = share
+        self._places: Places | None = None
+        encoder.register_forward_hook(self._drop)
 
     @contextmanager
     def active(self, places: Places) -> Iterator[None]:
-        """Around the passes of a view; a hook that stayed would also be called in evaluations."""
-        hook = self.encoder.register_forward_hook(lambda _, __, output: self._dropped(output, places))
+        self._places = places
         try:
             yield
         finally:
-            hook.remove()
+            self._places = None
+
+    def _drop(self, encoder: nn.Module, inputs: object, output: object) -> object:
+        return None if self._places is None else self._dropped(output, self._places)
 
     def _dropped(self, output: Any, places: Places) -> Any:
         if isinstance(output, list | tuple):

@@ -170,7 +170,6 @@ def test_dropped_features_are_a_view_of_their_own(make_step, draw_batch, toy) ->
         views.weak / 255, step.model.encoder.weight, step.model.encoder.bias, stride=4
     ).detach()
     assert len(strong) == 2
-    assert not step.model.encoder._forward_hooks  # with one, evaluations are slower: one batch after another
     is_zero = (dropped == 0).all(dim=(2, 3))
     assert 0.2 < is_zero.float().mean() < 0.8
     torch.testing.assert_close(dropped[~is_zero], 2 * plain[~is_zero])
