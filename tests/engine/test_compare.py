@@ -18,6 +18,7 @@ from engine.data import DataError
 from engine.data.options import Data
 from engine.ensemble import main as ensemble_main
 from engine.evaluate import main as evaluate_main
+from engine.prepare import main as prepare_main
 from engine.recipe import load_recipe
 from engine.run import main as run_main
 from engine.run_folder import RunFolder
@@ -111,10 +112,13 @@ def test_a_saved_ensemble_is_compared_with_runs_on_the_same_images(
     assert ensemble_main([str(run), "--save", "together"]) == 0
     of_ensemble = json.loads((run / "ensemble.json").read_text())
     capsys.readouterr()
-    unused = ["eval.window=600", "data.sampler=rare"]
-    assert main(["out/plain-s0", "together", "out/dice-s0", *unused, "--out", "found"]) == 0
+    assert prepare_main(["pack", "plain.yaml", "--out", "own.h5", *SMALLER]) == 0
+    packed = ["data.format=packed", "data.root=own.h5"]
+    unused = ["eval.window=600", "data.sampler=rare", "data.synthetic.val_samples=6"]
+    capsys.readouterr()
+    assert main(["out/plain-s0", "together", "out/dice-s0", *packed, *unused, "--out", "found"]) == 0
     said = capsys.readouterr().out
-    assert "to the first [95 %]" in said and said.count("has no effect here") == 2
+    assert "to the first [95 %]" in said and said.count("has no effect here") == 3
     written = json.loads((folder / "found/contestants.json").read_text())
     found = written["contestants"]
     assert list(found) == ["out/plain-s0", "together", "out/dice-s0"]
