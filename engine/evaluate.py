@@ -245,7 +245,7 @@ def _results(
                 progress=counted(job.console, protocol.name),
                 tiling=tiling,
                 on_tile=_shown_tiles(job.console),
-                pixel_counter=tempering,
+                on_pixels=tempering,
             )
             for protocol in protocols
         }

@@ -27,7 +27,9 @@ def with_folded_norms(model: nn.Module, image: Tensor) -> nn.Module:
     logits, pairs = _pairs(model, image)
     if not pairs:
         return model
-    copy = sharing_tensors(model)
+    hooks = (value for each in model.modules() for name, value in vars(each).items() if "hooks" in name)
+    shared = {id(value): value for value in (*model.parameters(), *model.buffers(), *hooks)}
+    copy = deepcopy(model, shared)
     for conv, norm in ((copy.get_submodule(of_conv), copy.get_submodule(name)) for of_conv, name in pairs):
         conv.weight, conv.bias = _fused(conv, norm)
     for _, name in pairs:
@@ -35,18 +37,6 @@ def with_folded_norms(model: nn.Module, image: Tensor) -> nn.Module:
         copy.set_submodule(name, nn.Identity() if act is None else act)
     is_equal = (copy(image) - logits).abs().max() <= TOLERANCE * logits.abs().max()
     return copy if is_equal else model
-
-
-def has_hooks(model: nn.Module) -> bool:
-    """Whether somebody looks at the inputs or outputs of a part of it."""
-    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-
-
-def sharing_tensors(model: nn.Module) -> nn.Module:
-    """A copy with the same tensors, and the same hooks, also those that are registered later."""
-    hooks = (value for each in model.modules() for name, value in vars(each).items() if "hooks" in name)
-    shared = {id(value): value for value in (*model.parameters(), *model.buffers(), *hooks)}
-    return deepcopy(model, shared)
 
 
 def _fused(conv: Any, norm: Any) -> tuple[nn.Parameter, nn.Parameter]:

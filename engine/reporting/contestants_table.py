@@ -17,6 +17,7 @@ from engine.run_folder import write_json
 from engine.scoring.contestants import Contestant, score_side_by_side
 from engine.scoring.ensembles.comparison import Estimate, estimate
 from engine.scoring.protocols import EvaluationProtocol
+from engine.scoring.timing import NUM_TIMED_IMAGES
 from engine.scoring.trained import Trained, open_trained, require_classes, require_read_alike
 from engine.scoring.training_images import num_trained_on, trained_on
 
@@ -70,8 +71,8 @@ def compare_contestants(
     console.print(_table(found, to_first, title, reference))
     if any(one.combination.early_exit for one in contestants.values()):
         console.print(
-            "With an early exit the forward passes are a mean over all images; images/s is timed on a few of "
-            "them, and depends on whether these exit."
+            f"With an early exit the forward passes are a mean over all images; images/s is timed on "
+            f"{NUM_TIMED_IMAGES} of them, and depends on whether these exit."
         )
     for name, one in contestants.items():
         if seen := trained_on(num_trained_on(one, dataset), len(dataset)):

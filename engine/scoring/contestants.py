@@ -36,7 +36,7 @@ class Contestant:
 
     overlaps: (N, 2, C) intersection and union on each image. forward_passes: of one image, for each view of
     the protocol; with an early exit the mean over the images, by which of them exit. num_parameters: of all
-    models. images_per_second: of a few images, without the decoding.
+    models. images_per_second: of NUM_TIMED_IMAGES images, without the decoding.
     """
 
     name: str
@@ -105,18 +105,15 @@ def _count(
     _evaluate(trained, models, batches, dataset, predictor, device, on_batch)
     progress(len(dataset), len(dataset))  # where images were skipped
     overlaps = np.concatenate(found)
-    return overlaps, sum(predictor.num_passes) / len(overlaps)
+    return overlaps, predictor.num_passes / len(overlaps)
 
 
 class _Counting(Predictor):
-    """Also counts the members that have to see each image.
-
-    num_passes: of each batch, in any order.
-    """
+    """Also counts the members that have to see each image."""
 
     def __init__(self, protocol: EvaluationProtocol, kind: LabelKind):
         super().__init__(protocol, nullcontext, kind)
-        self.num_passes: list[int] = []
+        self.num_passes = 0
 
     def of_members(
         self,
@@ -130,7 +127,7 @@ class _Counting(Predictor):
         found = super().of_members(models, images, [combination], alone)
         sure = sure_images([found.get(name) for name in models], combination)
         num_exits = 0 if sure is None else int(sure.sum())
-        self.num_passes.append(num_exits + (len(images) - num_exits) * len(combination.used))
+        self.num_passes += num_exits + (len(images) - num_exits) * len(combination.used)
         return found
 
 

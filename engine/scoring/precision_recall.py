@@ -3,8 +3,6 @@
 Shapes: B images, strips of h x w pixels, C classes, T thresholds.
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -15,28 +13,21 @@ ONE_IN = 64  # pixels of a strip, and at least this many: all would cost more th
 class PrecisionRecall:
     """Counts sampled pixels by class, by whether the label is that class, and by probability.
 
-    A `PixelCounter` of `evaluate`.
-
     Args:
-        name: of the predictor in `evaluate`.
         num_classes: C.
         ignore_index: the label of pixels that are not counted.
         device: of the counts.
     """
 
-    def __init__(self, name: str, num_classes: int, ignore_index: int, device: torch.device):
-        self.name, self.ignore_index = name, ignore_index
+    def __init__(self, num_classes: int, ignore_index: int, device: torch.device):
+        self.ignore_index = ignore_index
         self.counts = torch.zeros(num_classes, 2, NUM_THRESHOLDS, dtype=torch.int64, device=device)
+        self._generator = torch.Generator().manual_seed(0)  # the same pixels at every evaluation
 
-    @property
-    def totals(self) -> list[Tensor]:
-        """(C, 2, T)"""
-        return [self.counts]
-
-    def count(self, labels: Tensor, outputs: Mapping[str, Tensor], seed: int) -> list[Tensor]:
-        """Labels (B, h, w) or (B, C, h, w), integer; by name, probabilities (B, C, h, w)."""
-        probabilities, C = outputs[self.name], len(self.counts)
-        chosen = _places(labels.shape[-2:].numel(), seed).to(labels.device)  # (n,)
+    def add(self, labels: Tensor, probabilities: Tensor) -> None:
+        """One strip of a batch: integer labels (B, h, w) or (B, C, h, w), probabilities (B, C, h, w)."""
+        C = len(self.counts)
+        chosen = self._places(labels.shape[-2:].numel()).to(labels.device)  # (n,)
         classes = torch.arange(C, device=labels.device)
         if labels.dim() == 3:
             labels = labels.flatten(1)[:, chosen].flatten().long()[:, None]  # (B*n, 1)
@@ -49,7 +40,14 @@ class PrecisionRecall:
         cell = (classes * 2 + own) * NUM_THRESHOLDS + place  # (B*n, C)
         cell = torch.where(labels == self.ignore_index, self.counts.numel(), cell)
         found = torch.bincount(cell.flatten(), minlength=self.counts.numel() + 1)[:-1]
-        return [found.view_as(self.counts)]
+        self.counts += found.view_as(self.counts)
+
+    def _places(self, num_pixels: int) -> Tensor:
+        """Indices of all pixels of a small strip, of a random sample of a larger one."""
+        if num_pixels <= ONE_IN:
+            return torch.arange(num_pixels)
+        num_drawn = max(ONE_IN, num_pixels // ONE_IN)
+        return torch.randint(num_pixels, (num_drawn,), generator=self._generator)
 
     def curve(self, class_id: int) -> dict[str, Tensor] | None:
         """Of one class, by threshold, each (T,) on the CPU: "tp", "fp", "tn", "fn", "precision", "recall".
@@ -74,11 +72,3 @@ class PrecisionRecall:
 def _from_above(counts: Tensor) -> Tensor:
     """How many lie at or above each threshold."""
     return counts.flip(0).cumsum(0).flip(0)
-
-
-def _places(num_pixels: int, seed: int) -> Tensor:
-    """Indices of all pixels of a small strip, of a random sample of a larger one."""
-    if num_pixels <= ONE_IN:
-        return torch.arange(num_pixels)
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(num_pixels, (max(ONE_IN, num_pixels // ONE_IN),), generator=generator)

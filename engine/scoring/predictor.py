@@ -77,12 +77,6 @@ class Predictor:
         region, average = self.protocol.region(h, w), self.protocol.average
         return Pieces(pieces, region, average, self.kind.probabilities).merged()
 
-    def largest_view_px(self, images: Tensor) -> int:
-        """The pixels of the largest view of an image of (B, n, h, w), which is one forward pass or more."""
-        return max(
-            height * width for height, width in (v.size for v in self.protocol.views(*images.shape[2:]))
-        )
-
     def together(self, models: Mapping[str, nn.Module], combination: Combination, images: Tensor) -> Tensor:
         """(B, C, H, W) probabilities of a combination of models for (B, n, h, w), all at once."""
         found = self.of_members(models, images, [combination])

@@ -18,7 +18,7 @@ from engine.scoring.boundary import boundary_iou
 from engine.scoring.calibration import Calibration
 from engine.scoring.confusion import Scores
 from engine.scoring.counting import Tally
-from engine.scoring.evaluation import OnBatch, PixelCounter, evaluate
+from engine.scoring.evaluation import OnBatch, OnPixels, evaluate
 from engine.scoring.multi_label import MultiLabelTally
 from engine.scoring.numerics import full_float32
 from engine.scoring.predictor import Predictor
@@ -88,7 +88,7 @@ def evaluate_trained(
     progress: Callable[[int, int], None] = lambda done, total: None,
     tiling: Tiling | None = None,
     on_tile: Callable[[str, int, int], None] = lambda id, done, total: None,
-    pixel_counter: PixelCounter | None = None,
+    on_pixels: OnPixels | None = None,
 ) -> EvaluationResult:
     """Score a split once; an ensemble is scored as one predictor.
 
@@ -99,7 +99,7 @@ def evaluate_trained(
         progress: called with (images done, all images).
         tiling: predict each image by tiles, and hold no image in memory; None predicts whole images.
         on_tile: called with an image's id, how many of its tiles are done, and of how many.
-        pixel_counter: as of `evaluate`; not with `tiling`.
+        on_pixels: as `evaluate` calls it; not with `tiling`.
     """
     done, worst, of_images = 0, list[tuple[float, str]](), list[float]()
 
@@ -134,7 +134,7 @@ def evaluate_trained(
         {protocol.name: trained.combination},
         counted=[protocol.name],
         detailed=True,
-        pixel_counter=pixel_counter,
+        on_pixels=on_pixels,
     ).values()
     return _result(tally, protocol.card(), dataset, split, worst, of_images)
 

@@ -41,7 +41,7 @@ class Tempered:
 
 
 class Tempering:
-    """Counts what the calibration is at a temperature: a `PixelCounter`.
+    """Counts what the calibration is at a temperature; `evaluate` calls it as its `on_pixels`.
 
     Args:
         name: of the predictor in `evaluate`.
@@ -62,22 +62,15 @@ class Tempering:
         self.reliability = exact_zeros((3, NUM_BINS), device)
         self.log_loss = exact_zeros((), device)
 
-    @property
-    def totals(self) -> list[Tensor]:
-        """Reliability (3, 15) and the summed log-loss."""
-        return [self.reliability, self.log_loss]
-
-    def count(self, labels: Tensor, outputs: Mapping[str, Tensor], seed: int) -> list[Tensor]:
+    def __call__(self, labels: Tensor, outputs: Mapping[str, Tensor]) -> None:
         """Labels (B, rows, W); by name, probabilities (B, C, rows, W)."""
         probabilities = outputs[self.name]
         scaled = tempered(probabilities, self.temperature)
         ids, _ = most_likely(probabilities)
         labelled = labels != self.ignore_index
         confidence = scaled.amax(dim=1)
-        return [
-            reliability_counts(confidence, ids == labels, labelled).sum(dim=0),
-            summed_log_loss(scaled, labels, ~labelled, self.log_loss.dtype),
-        ]
+        self.reliability += reliability_counts(confidence, ids == labels, labelled).sum(dim=0)
+        self.log_loss += summed_log_loss(scaled, labels, ~labelled, self.log_loss.dtype)
 
     def result(self) -> Tempered:
         """What was counted so far."""
@@ -130,7 +123,6 @@ def fitted_tempering(
         scoring_batches(select, device, workers=data.workers),
         Predictor(protocol, nullcontext, trained.kind),
         select.ignore_index,
-        device,
         num_sampled_pixels(len(select), num_members, num_classes),
         add,
         with_losses=False,

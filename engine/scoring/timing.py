@@ -9,9 +9,8 @@ import torch
 
 from engine.data.batches import Batch
 from engine.data.sample import Dataset, skipped_ids
-from engine.scoring.threads import batches_at_once
 
-TIMED_ROUNDS = 3
+NUM_TIMED_IMAGES, TIMED_ROUNDS = 2, 3
 Name = TypeVar("Name", bound=Hashable)
 
 
@@ -38,8 +37,7 @@ def timed_batches(dataset: Dataset, device: torch.device) -> list[Batch]:
     """A few images of a split, spread over it, each a batch on the device: decoding them is not timed."""
     skipped = set(skipped_ids(dataset))
     readable = [index for index, id in enumerate(dataset.ids) if id not in skipped]
-    num = min(len(readable), max(2, batches_at_once(device)))  # else cores would be idle
-    spread = np.linspace(0, len(readable) - 1, num).round().astype(int)
+    spread = np.linspace(0, len(readable) - 1, min(NUM_TIMED_IMAGES, len(readable))).round().astype(int)
     samples = [dataset[readable[place]] for place in spread]
     return [Batch(s.image[None].to(device), s.labels[None].to(device), [s.id]) for s in samples]
 

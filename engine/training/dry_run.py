@@ -20,7 +20,6 @@ from engine.reporting.loggers import build_loggers
 from engine.reporting.resources import memory_mb
 from engine.run_folder import RunFolder
 from engine.scoring.evaluation import evaluate
-from engine.scoring.threads import batches_at_once
 from engine.training.continuing import continue_from
 from engine.training.disk_space import disk_bytes, nearest_folder
 from engine.training.distributed import Process, any_process
@@ -113,18 +112,18 @@ def _update_seconds(session: Session, console: Console) -> list[float]:
 
 
 def _image_seconds(session: Session, console: Console) -> float:
-    """Seconds per image of the first scoring batches, in the second pass, as the first one loads kernels."""
+    """Seconds per image of the first scoring batch, in its second pass, as the first one loads kernels."""
     device, val = session.process.device, session.val
     predictor, num_images = session.validation.predictor, 0
     model = for_predictions(session.step.model)
 
     def score() -> None:
         nonlocal num_images
-        batches = list(islice(scoring_batches(val, device, workers=0), batches_at_once(device)))
+        batches = list(islice(scoring_batches(val, device, workers=0), 1))
         evaluate({"model": model}, batches, predictor, len(val.class_names), val.ignore_index, device)
         if device.type == "cuda":
             torch.cuda.synchronize()
-        num_images = sum(len(batch.ids) for batch in batches)
+        num_images = len(batches[0].ids)
 
     (seconds,) = timed(score, 1, 1, session.process, counted(console, "timing scoring"))
     return seconds / num_images

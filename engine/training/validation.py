@@ -81,7 +81,7 @@ class Validation:
             data, process.device, process.rank, process.world_size, workers=self.workers
         )
         num_classes = len(data.class_names)
-        curves = PrecisionRecall("model", num_classes, data.ignore_index, process.device)
+        curves = PrecisionRecall(num_classes, data.ignore_index, process.device)
         [tally] = evaluate(
             {"model": for_predictions(model)},
             batches,
@@ -90,11 +90,11 @@ class Validation:
             data.ignore_index,
             process.device,
             count,
-            pixel_counter=curves,
+            on_pixels=lambda labels, outputs: curves.add(labels, outputs["model"]),
         ).values()
         reporter.scoring(num_share, num_share)
         wait_for_all(process)
-        sum_in_place(process, [*tally.tensors(), *curves.totals])
+        sum_in_place(process, [*tally.tensors(), curves.counts])
         scores, log_loss = tally.scores(data.class_names), tally.mean_log_loss()
         is_further = data is not self.dataset  # of which all images may have been skipped
         if not math.isfinite(log_loss) and not (is_further and not scores.num_pixels):

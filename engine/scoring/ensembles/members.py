@@ -213,7 +213,6 @@ class Members:
             self._batches(dataset),
             self.predictor,
             dataset.ignore_index,
-            self.device,
             lambda id: wanted(row_of[id]),
             on_image,
         )
@@ -257,9 +256,7 @@ class Members:
     ) -> Observations:
         progress = _Progress(len(dataset), self.show(task))
         batches, ignore_index = self._batches(dataset), dataset.ignore_index
-        found = observe(
-            models, batches, self.predictor, ignore_index, self.device, num_pixels, progress.add, with_losses
-        )
+        found = observe(models, batches, self.predictor, ignore_index, num_pixels, progress.add, with_losses)
         progress.end()
         return found
 

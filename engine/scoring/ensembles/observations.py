@@ -8,7 +8,7 @@ Shapes: N images, P pixels, M models, C classes.
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from engine.scoring.evaluation import ScoringBatch
 from engine.scoring.metrics import overlaps
 from engine.scoring.predictor import Predictor
 from engine.scoring.statistics import Overlaps
-from engine.scoring.threads import Models, in_threads
 from engine.scoring.upsampling import strips
 
 MAX_PIXELS_PER_IMAGE = 1024  # neighbouring pixels are alike: more images help more than more pixels
@@ -72,12 +71,12 @@ class Observations:
     samples: PixelSamples | None
 
 
+@torch.no_grad()
 def observe(
     models: Sequence[nn.Module],
     batches: Iterable[ScoringBatch],
     predictor: Predictor,
     ignore_index: int,
-    device: torch.device,
     pixels_per_image: int,
     progress: Progress,
     with_losses: bool,
@@ -91,44 +90,32 @@ def observe(
     found: list[Overlaps] = []
     losses: list[Losses] = []
     samples: list[PixelSamples] = []
-
-    @torch.no_grad()
-    def of_batch(models: Models, batch: ScoringBatch) -> tuple[list[str], Overlaps, Losses, PixelSamples]:
-        logits = [predictor.pieces(model, batch.images) for model in models.values()]
+    for batch in batches:
+        logits = [predictor.pieces(model, batch.images) for model in models]
         labels = predictor.scored(batch.labels).long()  # (B, H, W)
         places = [
             draw_places(of_image, id, pixels_per_image, ignore_index)
             for of_image, id in zip(labels, batch.ids, strict=True)
         ]
         num_classes = logits[0].shape[1]
-        predicted = labels.new_empty(len(logits), *labels.shape, dtype=id_type(num_classes))
+        predicted = labels.new_empty(len(models), *labels.shape, dtype=id_type(num_classes))
         is_labelled = labels != ignore_index
-        log_loss = torch.zeros(len(logits), len(labels), dtype=torch.float64)  # (M, B)
-        sampled: list[PixelSamples] = []
+        log_loss = torch.zeros(len(models), len(labels), dtype=torch.float64)  # (M, B)
         for images, rows in strips(logits[0].shape, labels.device):
             outputs = torch.stack([pieces.probabilities(images, rows) for pieces in logits])
             if with_losses:
                 of_strip = _log_loss(outputs, labels[images, rows], is_labelled[images, rows])
                 log_loss[:, images] += of_strip.cpu()
             predicted[:, images, rows] = torch.stack([most_likely(output)[0] for output in outputs])
-            sampled += _samples_of(outputs, labels, places, images, rows)
+            samples += _samples_of(outputs, labels, places, images, rows, len(ids))
         confusions = [
             confusion_matrices(of_model, labels, num_classes, ignore_index) for of_model in predicted
         ]
+        found.append(overlaps(torch.stack(confusions).cpu().numpy()))  # (M, B, 2, C)
         num_labelled = is_labelled.sum(dim=(1, 2)).cpu().double().expand_as(log_loss)
-        return (
-            batch.ids,
-            overlaps(torch.stack(confusions).cpu().numpy()),  # (M, B, 2, C)
-            torch.stack([log_loss, num_labelled], dim=2).numpy(),  # (M, B, 2)
-            PixelSamples.join(sampled),
-        )
-
-    for some, of_images, lost, sampled in in_threads(of_batch, _named(models), batches, predictor, device):
-        samples.append(replace(sampled, rows=sampled.rows + len(ids)))
-        found.append(of_images)
-        losses.append(lost)
-        ids += some
-        progress(len(some))
+        losses.append(torch.stack([log_loss, num_labelled], dim=2).numpy())  # (M, B, 2)
+        ids += batch.ids
+        progress(len(batch.ids))
     return Observations(
         ids,
         list(np.concatenate(found, axis=1)),
@@ -138,29 +125,30 @@ def observe(
 
 
 def _samples_of(
-    outputs: Tensor, labels: Tensor, places: Sequence[Tensor], images: slice, rows: slice
+    outputs: Tensor, labels: Tensor, places: Sequence[Tensor], images: slice, rows: slice, first: int
 ) -> Iterator[PixelSamples]:
-    """The sampled pixels of each image in a strip; `rows` of an image is its place in the batch.
+    """The sampled pixels of each image in a strip.
 
     Args:
         outputs: (M, b, C, h, W) probabilities of the strip. labels: (B, H, W) of the batch.
         places: of the sampled pixels of each image of the batch.
+        first: the row of the first image of the batch.
     """
     for place, image in enumerate(range(images.start, images.stop)):
         here = _within(places[image], rows, labels.shape[2])
         yield PixelSamples(
             outputs[:, place].flatten(2)[..., here].permute(2, 0, 1).cpu(),  # (P, M, C)
             labels[image, rows].flatten()[here].cpu(),
-            torch.full((len(here),), image),
+            torch.full((len(here),), first + image),
         )
 
 
+@torch.no_grad()
 def count_by_image(
     models: Sequence[nn.Module],
     batches: Iterable[ScoringBatch],
     predictor: Predictor,
     ignore_index: int,
-    device: torch.device,
     wanted: Callable[[str], Iterable[Combination]],
     on_image: Callable[[str, Mapping[Combination, Overlaps]], None],
 ) -> None:
@@ -170,13 +158,10 @@ def count_by_image(
         wanted: from the id of an image to combinations of all models.
         on_image: called with an id and, by combination, its (2, C) overlaps.
     """
-
-    @torch.no_grad()
-    def of_batch(models: Models, batch: ScoringBatch) -> dict[str, dict[Combination, Overlaps]]:
-        logits = [predictor.pieces(model, batch.images) for model in models.values()]
+    for batch in batches:
+        logits = [predictor.pieces(model, batch.images) for model in models]
         labels = predictor.scored(batch.labels).long()  # (B, H, W)
         _, C, H, W = logits[0].shape
-        counted: dict[str, dict[Combination, Overlaps]] = {}
         for image, id in enumerate(batch.ids):
             here = slice(image, image + 1)
             predicted = {c: labels.new_empty(1, H, W, dtype=id_type(C)) for c in wanted(id)}
@@ -184,19 +169,11 @@ def count_by_image(
                 outputs = [pieces.probabilities(here, rows) for pieces in logits]
                 for combination, classes in predicted.items():
                     classes[:, rows] = most_likely(combination(outputs))[0]
-            counted[id] = {}
+            counted = {}
             for combination, classes in predicted.items():
                 [confusion] = confusion_matrices(classes, labels[here], C, ignore_index)
-                counted[id][combination] = overlaps(confusion.cpu().numpy())
-        return counted
-
-    for counted in in_threads(of_batch, _named(models), batches, predictor, device):
-        for id, of_image in counted.items():
-            on_image(id, of_image)
-
-
-def _named(models: Sequence[nn.Module]) -> dict[str, nn.Module]:
-    return {str(number): model for number, model in enumerate(models)}
+                counted[combination] = overlaps(confusion.cpu().numpy())
+            on_image(id, counted)
 
 
 def _log_loss(outputs: Tensor, labels: Tensor, is_labelled: Tensor) -> Tensor:

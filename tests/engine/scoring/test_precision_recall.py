@@ -10,17 +10,12 @@ from engine.scoring.precision_recall import NUM_THRESHOLDS, ONE_IN, PrecisionRec
 CPU, VOID = torch.device("cpu"), 255
 
 
-def add(counter: PrecisionRecall, labels: torch.Tensor, probabilities: torch.Tensor) -> None:
-    [found] = counter.count(labels, {"x": probabilities}, seed=0)
-    counter.counts += found
-
-
 def test_a_table_by_hand() -> None:
     """Eight pixels, one of them void, and the probability of class 1 in each."""
     class_1 = torch.tensor([0.91, 0.91, 0.51, 0.51, 0.11, 0.11, 0.91, 0.31])
     labels = torch.tensor([[[1, 0, 1, 0, 1, 0, VOID, 0]]])
-    counter = PrecisionRecall("x", 2, VOID, CPU)
-    add(counter, labels, torch.stack([1 - class_1, class_1])[None, :, None])
+    counter = PrecisionRecall(2, VOID, CPU)
+    counter.add(labels, torch.stack([1 - class_1, class_1])[None, :, None])
     curve = counter.curve(1)
     for threshold, tp, fp in ((0.0, 3, 4), (0.2, 2, 3), (0.4, 2, 2), (0.8, 1, 1), (0.96, 0, 0)):
         place = round(threshold * (NUM_THRESHOLDS - 1))
@@ -34,21 +29,11 @@ def test_a_table_by_hand() -> None:
 def test_the_same_pixels_of_a_large_strip_are_sampled_each_time() -> None:
     labels = torch.randint(0, 2, (2, 80, 80), generator=torch.Generator().manual_seed(0))
     probabilities = torch.rand(2, 2, 80, 80, generator=torch.Generator().manual_seed(1)).softmax(dim=1)
-    counters = [PrecisionRecall("x", 2, VOID, CPU) for _ in range(2)]
+    counters = [PrecisionRecall(2, VOID, CPU) for _ in range(2)]
     for counter in counters:
-        add(counter, labels, probabilities)
+        counter.add(labels, probabilities)
     assert torch.equal(counters[0].counts, counters[1].counts)
     assert int(counters[0].counts[0].sum()) == 2 * 80 * 80 / ONE_IN
-
-
-def test_the_places_depend_on_the_seed() -> None:
-    """The probability of a pixel tells where it is: its row, in one of 40 thresholds."""
-    rows = (torch.arange(40) / 50 + 0.01)[:, None].expand(40, 80)
-    outputs = {"x": torch.stack([1 - rows, rows])[None]}
-    counter, labels = PrecisionRecall("x", 2, VOID, CPU), torch.ones(1, 40, 80)
-    one, same, other = (counter.count(labels, outputs, seed)[0] for seed in (1, 1, 2))
-    assert torch.equal(one, same) and not torch.equal(one, other)
-    assert one[1, 1].sum() == other[1, 1].sum() == ONE_IN
 
 
 @settings(max_examples=20)
@@ -58,8 +43,8 @@ def test_counts_equal_those_of_a_plain_loop(seed: int) -> None:
     labels = torch.randint(0, 4, (2, 5, 7), generator=generator)
     labels[labels == 3] = VOID
     probabilities = torch.rand(2, 3, 5, 7, generator=generator).softmax(dim=1)
-    counter = PrecisionRecall("x", 3, VOID, CPU)
-    add(counter, labels, probabilities)
+    counter = PrecisionRecall(3, VOID, CPU)
+    counter.add(labels, probabilities)
     for class_id in range(3):
         curve = counter.curve(class_id)
         for place in (0, 7, 20, 50):
@@ -84,8 +69,8 @@ def test_counts_equal_those_of_a_plain_loop(seed: int) -> None:
 
 
 def test_a_class_without_labels_has_no_curve() -> None:
-    counter = PrecisionRecall("x", 2, VOID, CPU)
-    add(counter, torch.zeros(1, 4, 4, dtype=torch.uint8), torch.full((1, 2, 4, 4), 0.5))
+    counter = PrecisionRecall(2, VOID, CPU)
+    counter.add(torch.zeros(1, 4, 4, dtype=torch.uint8), torch.full((1, 2, 4, 4), 0.5))
     assert counter.curve(1) is None
     assert counter.curve(0)["recall"][0] == 1
     assert int(counter.counts.sum()) == 2 * 16  # each sampled pixel once per class

@@ -1,6 +1,5 @@
 """One pass over drawn scenes, against a naive implementation with all probabilities at full size."""
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 
 import numpy as np
@@ -51,23 +50,14 @@ def narrow_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upsampling, "STRIP_PROBABILITIES", {"cpu": 6 * 32 * 5})
 
 
-@pytest.fixture(params=[1, 3], autouse=True)
-def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_counts_and_pixels_equal_those_of_whole_images() -> None:
     members = models()
     printed = []
     found = observe(
         members,
-        floats(scoring_batches(SCENES, CPU, max_px=32 * 32, workers=0)),
+        floats(scoring_batches(SCENES, CPU, workers=0)),
         PREDICTOR,
         VOID,
-        CPU,
         PIXELS,
         printed.append,
         with_losses=True,
@@ -93,8 +83,8 @@ def test_counts_and_pixels_equal_those_of_whole_images() -> None:
 
 
 def test_there_are_no_pixels_and_losses_unless_requested() -> None:
-    batches = floats(scoring_batches(SCENES, CPU, max_px=32 * 32, workers=0))
-    found = observe(models(), batches, PREDICTOR, VOID, CPU, 0, lambda n: None, with_losses=False)
+    batches = floats(scoring_batches(SCENES, CPU, workers=0))
+    found = observe(models(), batches, PREDICTOR, VOID, 0, lambda n: None, with_losses=False)
     assert found.samples is None and found.losses is None
 
 
@@ -105,10 +95,9 @@ def test_each_image_is_counted_with_its_own_combinations() -> None:
     found = {}
     count_by_image(
         members,
-        floats(scoring_batches(SCENES, CPU, max_px=32 * 32, workers=0)),
+        floats(scoring_batches(SCENES, CPU, workers=0)),
         PREDICTOR,
         VOID,
-        CPU,
         wanted.__getitem__,
         found.__setitem__,
     )
