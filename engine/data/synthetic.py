@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable
 from functools import reduce
 from operator import add
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -249,18 +250,24 @@ class SyntheticScenes:
         self.split, self.size_px, self.seed = split, size_px, seed
         self.ids = [f"{split}_{index:05d}" for index in range(num_samples)]
         self._drawn: dict[int, Sample] = {}
+        self._one_thread = Lock()  # drawing is many small steps: threads that take turns at them are slower
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Sample:
         index = range(len(self))[index]  # raises IndexError; -1 is the last
-        if index not in self._drawn:
-            rng = np.random.default_rng((self.seed, SPLITS[self.split], index))
-            image, labels = draw_scene(rng, self.size_px)
-            pixels = torch.from_numpy(image).permute(2, 0, 1).contiguous()  # (3, size, size)
-            self._drawn[index] = Sample(self.ids[index], pixels, torch.from_numpy(labels))
-        return self._drawn[index]
+        with self._one_thread:
+            if index not in self._drawn:
+                rng = np.random.default_rng((self.seed, SPLITS[self.split], index))
+                image, labels = draw_scene(rng, self.size_px)
+                pixels = torch.from_numpy(image).permute(2, 0, 1).contiguous()  # (3, size, size)
+                self._drawn[index] = Sample(self.ids[index], pixels, torch.from_numpy(labels))
+            return self._drawn[index]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the lock, which cannot be pickled, and without the scenes, which are drawn again."""
+        return SyntheticScenes, (self.split, len(self), self.size_px, self.seed)
 
     def labels(self, index: int) -> torch.Tensor:
         return self[index].labels

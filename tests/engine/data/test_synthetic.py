@@ -1,6 +1,9 @@
 """The drawn scenes: a pure function of (seed, split, index), balanced, with void borders, classes that differ
 in shape and texture."""
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +51,16 @@ def test_a_scene_depends_on_seed_split_and_index_alone(scenes):
         assert torch.equal(again[index].image, scenes[index].image)
         assert torch.equal(again[index].labels, scenes[index].labels)
     assert not torch.equal(SyntheticScenes("train", 1, seed=1)[0].image, scenes[0].image)
+
+
+def test_threads_and_worker_processes_get_the_same_scenes(scenes):
+    fresh = SyntheticScenes("train", 8)
+    with ThreadPoolExecutor(4) as pool:
+        drawn = list(pool.map(fresh.__getitem__, [*range(8), *range(8)]))
+    assert all(drawn[i] is drawn[i + 8] for i in range(8))  # each was drawn once
+    sent = pickle.loads(pickle.dumps(fresh))
+    assert len(sent) == 8 and sent.fingerprint() == fresh.fingerprint()
+    assert all(torch.equal(drawn[i].image, scenes[i].image) for i in range(8))
 
 
 def test_an_index_outside_the_split_is_an_error():
