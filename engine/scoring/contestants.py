@@ -57,7 +57,7 @@ def score_side_by_side(
     """Score each on every image, then time them in turn.
 
     Args:
-        contestants: their models are on one device.
+        contestants: images are read to the device of the first model of all.
     """
     some = next(iter(contestants.values())).members
     device = next(next(iter(some.values())).parameters()).device

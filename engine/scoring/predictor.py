@@ -111,12 +111,16 @@ class Predictor:
         return found
 
     def _in_parts(self, model: nn.Module, seen: Tensor, at_once: int) -> Tensor:
-        """(N, 3, h, w) -> logits (N, C, h', w') float32; with fewer at once where a GPU's memory is full."""
-        at_once = min(at_once, len(seen))
+        """(N, 3, h, w) -> logits (N, C, h', w') float32; with fewer at once where a GPU's memory is full.
+
+        The model may be on another device than the images; its logits are on theirs.
+        """
+        at_once, device = min(at_once, len(seen)), next(model.parameters(), seen).device
         try:
             with self.autocast():
-                parts = [model(part.float()).float() for part in torch.split(seen, at_once)]  # as in training
-                return torch.cat(parts)
+                parts = torch.split(seen.to(device), at_once)
+                logits = [model(part.float()).float() for part in parts]  # as in training
+                return torch.cat(logits).to(seen.device)
         except torch.OutOfMemoryError:
             if at_once == 1:
                 raise

@@ -50,7 +50,7 @@ class Segmenter:
     """A run, a checkpoint or an ensemble, that predicts as it was scored.
 
     Args:
-        trained: the models, on one device, and how they are combined.
+        trained: the models, and how they are combined.
         protocol: how images are resized, padded and cropped for them.
 
     Raises:
@@ -114,7 +114,7 @@ class Segmenter:
         return pixels_of(image, self.value_range, self.bands)
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """(B, n, h, w) uint8 -> (B, C, h, w) float32 on the models' device."""
+        """(B, n, h, w) uint8 -> (B, C, h, w) float32 on the device of the first model."""
         return self._predictor.together(self._models, self.trained.combination, images.to(self._device))
 
 
@@ -127,7 +127,7 @@ def open_segmenter(
     """The run, checkpoint or ensemble that `open_trained` opens, with the protocol of its recipe.
 
     Args:
-        device: None takes the GPU if there is one.
+        device: None takes the GPU if there is one, and of several all, if this is an ensemble.
         overrides: as of `open_trained`; "eval.flip=true" changes the protocol.
         step: of a run's kept checkpoint; None takes the best.
 

@@ -43,7 +43,7 @@ from models.folding import for_predictions
 class Trained:
     """Models that predict as one.
 
-    members: by name, in eval mode, on their device; `combination` has a weight for each.
+    members: by name, in eval mode, each on its device; `combination` has a weight for each.
     recipe: of the run, or of the first member; it names the data and the evaluation protocol.
     kind: of the labels, with the thresholds of the classes if it has any.
     weights: the pretrained weights of each member, for the licence; None where it started at random.
@@ -213,6 +213,16 @@ def load_model(
     return model.to(device).eval()
 
 
+def devices_of_members(device: torch.device, num_members: int) -> list[torch.device]:
+    """Where each member of an ensemble runs: "cuda" means all GPUs in turn, so that members run together.
+
+    A device with a number, such as "cuda:0", has all members.
+    """
+    if device.type != "cuda" or device.index is not None:
+        return [device] * num_members
+    return [torch.device("cuda", number % torch.cuda.device_count()) for number in range(num_members)]
+
+
 def _open_ensemble(folder: EnsembleFolder, device: torch.device, overrides: Sequence[str]) -> Trained:
     manifest = folder.read_manifest()
     recipes = [
@@ -223,9 +233,11 @@ def _open_ensemble(folder: EnsembleFolder, device: torch.device, overrides: Sequ
         name=manifest.name,
         members={
             member.name: load_model(
-                folder.path / member.file, member.sha256, recipe, manifest.class_names, device
+                folder.path / member.file, member.sha256, recipe, manifest.class_names, of_member
             )
-            for member, recipe in zip(manifest.members, recipes, strict=True)
+            for member, recipe, of_member in zip(
+                manifest.members, recipes, devices_of_members(device, len(recipes)), strict=True
+            )
         },
         combination=Combination.from_dict(manifest.combination.model_dump()),
         class_names=tuple(manifest.class_names),

@@ -215,6 +215,17 @@ def test_where_logits_are_averaged_there_is_one_softmax(images: Tensor) -> None:
     torch.testing.assert_close(predict(model, images, flip=True, average="logit"), upsampled(mean).detach())
 
 
+def test_a_model_on_another_device_gets_the_images_there_and_its_logits_come_back(images: Tensor) -> None:
+    class Elsewhere(Strided):
+        def forward(self, x: Tensor) -> Tensor:
+            devices.append(x.device.type)
+            return torch.zeros(len(x), 3, 5, 7)
+
+    devices: list[str] = []
+    assert predict(Elsewhere().to("meta"), images).device == images.device
+    assert devices == ["meta"]
+
+
 def test_where_the_memory_is_full_fewer_images_run_at_once(images: Tensor) -> None:
     class Limited(Strided):
         fits = 1

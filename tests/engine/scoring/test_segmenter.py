@@ -64,6 +64,16 @@ def test_an_ensemble_predicts_by_its_combination(voc_ensemble: Path, photo: Path
     torch.testing.assert_close(probabilities, mixed / mixed.sum(dim=0))
 
 
+@pytest.mark.gpu2
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_members_on_two_gpus_predict_as_on_one(voc_ensemble: Path, photo: Path) -> None:
+    one, both = open_segmenter(voc_ensemble, "cuda:0"), open_segmenter(voc_ensemble)
+    devices = {next(model.parameters()).device for model in both.trained.members.values()}
+    assert devices == {torch.device("cuda", 0), torch.device("cuda", 1)}
+    images = one.pixels(photo)[None]
+    torch.testing.assert_close(both.probabilities(images), one.probabilities(images), rtol=0, atol=1e-5)
+
+
 def test_with_an_early_exit_one_member_predicts_what_it_is_sure_of(voc_ensemble: Path, photo: Path) -> None:
     whole = engine.load(voc_ensemble, "cpu").predict(photo).probabilities
     _, second = by_hand(voc_ensemble, torch.tensor(np.asarray(Image.open(photo))).permute(2, 0, 1))

@@ -1,10 +1,11 @@
 """Which trained models may be shown the same images."""
 
 import pytest
+import torch
 
 from engine.data.options import Data
 from engine.run_folder import RunFolderError
-from engine.scoring.trained import require_read_alike
+from engine.scoring.trained import devices_of_members, require_read_alike
 
 RGB = ["red", "green", "blue"]
 
@@ -31,3 +32,17 @@ def test_models_that_read_images_or_labels_otherwise_are_not_scored_together(key
 def test_ways_to_write_the_same_input_are_the_same() -> None:
     same = [Data(), Data(bands=3), Data(bands=RGB), Data(normalisation={"mean": [0] * 3, "std": [9] * 3})]
     require_read_alike({str(number): section for number, section in enumerate(same)})
+
+
+@pytest.mark.parametrize(
+    ("device", "num_gpus", "expected"),
+    [
+        ("cuda", 3, ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]),
+        ("cuda", 1, ["cuda:0"] * 4),
+        ("cuda:1", 3, ["cuda:1"] * 4),
+        ("cpu", 0, ["cpu"] * 4),
+    ],
+)
+def test_members_of_an_ensemble_share_the_gpus(device, num_gpus, expected, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+    assert [str(found) for found in devices_of_members(torch.device(device), 4)] == expected
