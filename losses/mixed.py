@@ -148,7 +148,7 @@ class MixedLoss(nn.Module):
         return found
 
     def _checked(self, labels: Tensor, num_images: int) -> Tensor:
-        """The labels; class ids as int64, by which torch can index."""
+        """The labels; class ids as int64, by which torch can index, and masks as they are."""
         shape = ("C", "H", "W") if self.multi_label else ("H", "W")
         are_ids = self.multi_label or not labels.is_floating_point()
         if labels.ndim != 1 + len(shape) or len(labels) != num_images or not are_ids:
@@ -157,7 +157,7 @@ class MixedLoss(nn.Module):
                 f"Labels have to be {integers}({', '.join((str(num_images), *shape))}), a map for each "
                 f"image; got {labels.dtype} of shape {tuple(labels.shape)}."
             )
-        return labels.long() if labels.dtype == torch.uint8 and not self.multi_label else labels
+        return labels if self.multi_label else labels.long()
 
     def weight(self, name: str) -> float:
         """The weight of a term, by its log name, at the present step."""
@@ -238,4 +238,5 @@ def _require_scalar(value: object, term: nn.Module) -> None:
 
 
 def _norm(loss: Tensor, logits: Tensor) -> Tensor:
-    return torch.stack(torch.autograd.grad(loss, logits, retain_graph=True)).square().sum().sqrt()
+    [gradient] = torch.autograd.grad(loss, logits, retain_graph=True)
+    return gradient.square().sum().sqrt()

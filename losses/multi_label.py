@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from losses.pixel_sums import PixelSums, pixel_sums
 from losses.statistics import Reduce, identity
+from losses.terms import LossError
 
 
 def as_two_classes(logits: Tensor) -> Tensor:
@@ -27,10 +28,10 @@ def multi_label_sums(logits: Tensor, labels: Tensor, ignore_index: int, **option
 
     Args:
         logits: (B, C, h, w); bf16 and fp16 are read as float32, as in `pixel_sums`.
-        labels: (B, C, H, W), int64: 1 where the class is, 0 where not, `ignore_index` where unknown.
+        labels: (B, C, H, W), integers: 1 where the class is, 0 where not, `ignore_index` where unknown.
         options: of `pixel_sums`.
     """
-    classes = zip(logits.unbind(1), labels.unbind(1), strict=True)
+    classes = zip(logits.unbind(1), _as_ids(labels).unbind(1), strict=True)
     each = [pixel_sums(as_two_classes(x), y, ignore_index, **options) for x, y in classes]
     cost, weight, *of_two = (torch.stack(sums) for sums in zip(*each, strict=True))  # (C,), then (C, 2)
     return PixelSums(cost.sum(), weight.sum(), *(sums[:, 1] for sums in of_two))
@@ -50,5 +51,15 @@ class PerClass(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
         """(B, C, H, W) twice -> scalar"""
-        found: Tensor = self.term(as_two_classes(logits), labels.flatten(0, 1), reduce)
+        found: Tensor = self.term(as_two_classes(logits), _as_ids(labels).flatten(0, 1), reduce)
         return found
+
+
+def _as_ids(masks: Tensor) -> Tensor:
+    """int64, by which torch can index; raises LossError for shares, which no id can be."""
+    if masks.is_floating_point():
+        raise LossError(
+            f"Masks have to be integers, 1 where the class is and 0 where not; got {masks.dtype}. Pass "
+            "masks.long(), or a loss of your own by its import path, which gets them as they are."
+        )
+    return masks.long()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from losses import LossError, MixedLoss, build_loss
+from losses import TERMS, LossError, MixedLoss, build_loss
 from losses.cross_entropy import cross_entropy
 from losses.overlap import tversky
 from losses.statistics import Reduce
@@ -173,8 +173,10 @@ def test_labels_that_are_no_map_for_each_image_are_refused(labels: torch.Tensor)
             build_loss(terms, num_classes=3)(torch.zeros(2, 3, 4, 4), labels)
 
 
-def test_labels_of_bytes_give_the_same_loss() -> None:
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("name", TERMS)
+def test_labels_of_any_integer_type_give_the_same_loss(name: str, dtype: torch.dtype) -> None:
     logits, labels = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 8, 8))
     labels[0, 0] = 255
-    loss = build_loss([{"name": "cross_entropy"}, {"name": "lovasz"}], num_classes=3)
-    assert torch.equal(loss(logits, labels.byte())["loss"], loss(logits, labels)["loss"])
+    loss = build_loss([{"name": name}], num_classes=3)
+    assert torch.equal(loss(logits, labels.to(dtype))["loss"], loss(logits, labels)["loss"])

@@ -123,3 +123,18 @@ def test_what_needs_one_class_a_pixel_is_refused(term: dict[str, object], named:
 def test_labels_that_are_no_masks_for_each_image_are_refused(labels: torch.Tensor) -> None:
     with pytest.raises(LossError, match=r"Labels have to be \(2, C, H, W\).*got torch.float32"):
         build_loss([{"name": "dice"}], C, multi_label=True)(torch.zeros(2, C, 4, 4), labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32])
+@pytest.mark.parametrize("name", MULTI)
+def test_masks_of_any_integer_type_give_the_same_loss(name: str, dtype: torch.dtype) -> None:
+    logits, labels = drawn()
+    labels = labels.masked_fill(labels == VOID, 1)
+    assert torch.equal(loss_of(name, logits, labels.to(dtype)), loss_of(name, logits, labels))
+
+
+@pytest.mark.parametrize("name", MULTI)
+def test_masks_of_shares_are_refused(name: str) -> None:
+    logits, labels = drawn()
+    with pytest.raises(LossError, match=r"Masks have to be integers.*got torch.float32.*masks.long\(\)"):
+        loss_of(name, logits, labels.float())
