@@ -3,6 +3,7 @@
 import math
 import os
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -44,11 +45,12 @@ def counted(console: Console, what: str) -> Callable[[int, int], None]:
         if not console.is_terminal and done < total and time.monotonic() >= next_line:
             console.print(escape(f"{what}: {done:,} of {total:,}"))
             next_line = time.monotonic() + LINE_EVERY_S
-        if done == 1:
+        if done < total:
             bar.start()
-        if done == total:
+        else:
             bar.stop()
 
+    weakref.finalize(show, bar.live.stop)  # an error before the last call would leave the cursor hidden
     return show
 
 

@@ -1,4 +1,4 @@
-"""What shows that a command is at work where no terminal draws a bar."""
+"""What shows that a command is at work: a bar on a terminal, lines elsewhere."""
 
 import io
 
@@ -17,3 +17,23 @@ def test_a_log_file_has_a_line_at_intervals(every_s: float, expected: list[str],
     for done in (1, 2, 2000):
         show(done, 2000)
     assert file.getvalue().splitlines() == expected
+
+
+HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"  # the cursor
+
+
+def test_a_bar_is_drawn_from_the_first_call_to_the_last() -> None:
+    file = io.StringIO()
+    show = counted(Console(file=file, force_terminal=True), "scoring")
+    show(4, 8)  # images in batches of four
+    assert HIDE in file.getvalue() and "4/8" in file.getvalue() and SHOW not in file.getvalue()
+    show(8, 8)
+    assert file.getvalue().count(SHOW) == 1
+
+
+def test_a_bar_that_an_error_ends_gives_the_cursor_back() -> None:
+    file = io.StringIO()
+    show = counted(Console(file=file, force_terminal=True), "scoring")
+    show(1, 3)
+    del show
+    assert file.getvalue().count(HIDE) == file.getvalue().count(SHOW) == 1
