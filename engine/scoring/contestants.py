@@ -17,7 +17,7 @@ from engine.data.batches import Batch, scoring_batches
 from engine.data.sample import Dataset
 from engine.scoring.combining import Combination
 from engine.scoring.counting import Counts
-from engine.scoring.evaluation import OnBatch, evaluate
+from engine.scoring.evaluation import ImageProgress, OnBatch, evaluate
 from engine.scoring.label_kinds import LabelKind
 from engine.scoring.numerics import full_float32
 from engine.scoring.predictor import Predictor
@@ -95,15 +95,15 @@ def _count(
     show: Show,
 ) -> tuple[Overlaps, float]:
     """(N, 2, C) of all images, in their order, and the mean number of members that see one."""
-    progress, found = show(f"scoring the {name}"), list[Overlaps]()
+    progress, found = ImageProgress(len(dataset), show(f"scoring the {name}")), list[Overlaps]()
     predictor, batches = _Counting(protocol, trained.kind), scoring_batches(dataset, device, workers=workers)
 
     def on_batch(ids: list[str], counts: dict[str, Counts]) -> None:
         found.extend(of_one.overlaps() for of_one in counts.values())
-        progress(sum(map(len, found)), len(dataset))
+        progress.add(len(ids))
 
     _evaluate(trained, models, batches, dataset, predictor, device, on_batch)
-    progress(len(dataset), len(dataset))  # where images were skipped
+    progress.end()
     overlaps = np.concatenate(found)
     return overlaps, predictor.num_passes / len(overlaps)
 

@@ -20,7 +20,7 @@ from engine.scoring.agreement import Agreement
 from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
 from engine.scoring.counting import Counts
-from engine.scoring.evaluation import ENSEMBLE, OnMaps, evaluate
+from engine.scoring.evaluation import ENSEMBLE, ImageProgress, OnMaps, evaluate
 from engine.scoring.label_kinds import LabelKind, label_kind
 from engine.scoring.multi_label import mean_thresholds
 from engine.scoring.numerics import full_float32
@@ -185,7 +185,7 @@ def score_together(
     models = {name: for_predictions(load_member(candidate, device)) for name, candidate in members}
     combinations = {ENSEMBLE: Combination.mean(len(models))} if len(models) > 1 else {}
     kind = kind_of(candidates)
-    done = 0
+    images = ImageProgress(len(dataset), progress)
     with ExitStack() as stack:
         record = None
         if scores_path:
@@ -201,11 +201,9 @@ def score_together(
             )
 
         def on_batch(ids: list[str], counts: dict[str, Counts]) -> None:
-            nonlocal done
-            done += len(ids)
             if record:
                 record(ids, counts)
-            progress(done, len(dataset))
+            images.add(len(ids))
 
         tallies = evaluate(
             models,
@@ -219,6 +217,7 @@ def score_together(
             detailed=record is not None,
             on_maps=on_maps,
         )
+    images.end()
     return {name: tally.scores(dataset.class_names) for name, tally in tallies.items()}
 
 

@@ -8,6 +8,7 @@ Shapes: B images, C classes; the scored region of an image is H x W pixels.
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -26,6 +27,23 @@ ENSEMBLE = "mean"  # of probabilities: the combination that a run makes of its m
 OnBatch = Callable[[list[str], dict[str, Counts]], None]
 OnMaps = Callable[[Tensor, Mapping[str, Any]], None]
 OnPixels = Callable[[Tensor, dict[str, Tensor]], None]
+
+
+@dataclass
+class ImageProgress:
+    """Counts images for a callback (done, total), which is called with the total at the end in any case."""
+
+    total: int
+    show: Callable[[int, int], None]
+    done: int = 0
+
+    def add(self, images: int) -> None:
+        self.done += images
+        self.show(self.done, self.total)
+
+    def end(self) -> None:
+        if self.done < self.total:
+            self.show(self.total, self.total)
 
 
 class ScoringBatch(Protocol):

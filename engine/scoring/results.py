@@ -18,7 +18,7 @@ from engine.scoring.boundary import boundary_iou
 from engine.scoring.calibration import Calibration
 from engine.scoring.confusion import Scores
 from engine.scoring.counting import Tally
-from engine.scoring.evaluation import OnBatch, OnPixels, evaluate
+from engine.scoring.evaluation import ImageProgress, OnBatch, OnPixels, evaluate
 from engine.scoring.multi_label import MultiLabelTally
 from engine.scoring.numerics import full_float32
 from engine.scoring.predictor import Predictor
@@ -101,18 +101,18 @@ def evaluate_trained(
         on_tile: called with an image's id, how many of its tiles are done, and of how many.
         on_pixels: as `evaluate` calls it; not with `tiling`.
     """
-    done, worst, of_images = 0, list[tuple[float, str]](), list[float]()
+    worst, of_images = list[tuple[float, str]](), list[float]()
+    images = ImageProgress(len(dataset), progress)
 
     def count(ids: list[str], counts: dict[str, Any]) -> None:
-        nonlocal done, worst
-        done += len(ids)
+        nonlocal worst
         iou = counts[protocol.name].image_iou().tolist()
         scored = [pair for pair in zip(iou, ids, strict=True) if not math.isnan(pair[0])]
         worst = heapq.nsmallest(num_worst, worst + scored)
         of_images.extend(value for value, _ in scored)
         if on_batch:
             on_batch(ids, counts)
-        progress(done, len(dataset))
+        images.add(len(ids))
 
     if tiling:
         tally = evaluate_tiles(
@@ -122,6 +122,7 @@ def evaluate_trained(
             lambda id, counts: count([id], {protocol.name: counts}),
             on_tile,
         )
+        images.end()
         return _result(tally, protocol.card() | tiling.card(), dataset, split, worst, of_images)
     [tally] = evaluate(
         trained.for_predictions(),
@@ -136,6 +137,7 @@ def evaluate_trained(
         detailed=True,
         on_pixels=on_pixels,
     ).values()
+    images.end()
     return _result(tally, protocol.card(), dataset, split, worst, of_images)
 
 

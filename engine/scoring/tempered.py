@@ -20,6 +20,7 @@ from engine.scoring.combining import LEAST
 from engine.scoring.counting import exact_zeros, most_likely, summed_log_loss
 from engine.scoring.ensembles.fitting import best_temperature
 from engine.scoring.ensembles.observations import num_sampled_pixels, observe
+from engine.scoring.evaluation import ImageProgress
 from engine.scoring.numerics import full_float32
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
@@ -111,22 +112,18 @@ def fitted_tempering(
         raise RunFolderError(f"No split is named to fit it on. {REMEDY}")
     seen = trained.training_data, trained.train_fingerprints
     select = open_apart(data, data.select, *seen, scored, REMEDY)
-    num_members, num_classes, done = len(trained.members), len(trained.class_names), 0
-
-    def add(num_images: int) -> None:
-        nonlocal done
-        done += num_images
-        progress(done, len(select))
-
+    num_members, num_classes = len(trained.members), len(trained.class_names)
+    images = ImageProgress(len(select), progress)
     samples = observe(
         list(trained.members.values()),
         scoring_batches(select, device, workers=data.workers),
         Predictor(protocol, nullcontext, trained.kind),
         select.ignore_index,
         num_sampled_pixels(len(select), num_members, num_classes),
-        add,
+        images.add,
         with_losses=False,
     ).samples
+    images.end()
     assert samples is not None, "they were asked for"
     together = trained.combination([samples.probabilities[:, member] for member in range(num_members)])
     temperature = best_temperature(together.clamp(min=LEAST).log(), samples.labels)

@@ -37,7 +37,7 @@ from engine.scoring.ensembles.weight_averaging import (
     recalibrate,
     training_images,
 )
-from engine.scoring.evaluation import evaluate
+from engine.scoring.evaluation import ImageProgress, evaluate
 from engine.scoring.predictor import Predictor
 from engine.scoring.statistics import Overlaps
 from engine.scoring.timing import TIMED_ROUNDS, interleaved, timed_batches
@@ -163,7 +163,7 @@ class Members:
             if not ensemble.soup and ensemble.single_member is None
         }
         rows: dict[str, list[Overlaps]] = {}
-        progress = _Progress(len(dataset), self.show(task))
+        progress = ImageProgress(len(dataset), self.show(task))
 
         def on_batch(ids: list[str], counts: dict[str, Counts]) -> None:
             progress.add(len(ids))
@@ -190,7 +190,7 @@ class Members:
     def certainties(self, member: int, dataset: Dataset, task: str) -> NDArray[np.float64]:
         """(N,): the certainty of a member for each image, in the order of `count`."""
         model = self.models[self.names[member]]
-        progress, found = _Progress(len(dataset), self.show(task)), []
+        progress, found = ImageProgress(len(dataset), self.show(task)), []
         for batch in self._batches(dataset):
             found.append(self.predictor.pieces(model, batch.images).certainty.double().cpu().numpy())
             progress.add(len(batch.ids))
@@ -202,7 +202,7 @@ class Members:
     ) -> None:
         """Count each image with its own combinations; the row of an image is its index in `ids`."""
         row_of = {id: row for row, id in enumerate(ids)}
-        progress = _Progress(len(ids), self.show(task))
+        progress = ImageProgress(len(ids), self.show(task))
 
         def on_image(id: str, counts: Mapping[Combination, Overlaps]) -> None:
             on_row(row_of[id], counts)
@@ -254,28 +254,11 @@ class Members:
     def _observe(
         self, models: list[nn.Module], dataset: Dataset, num_pixels: int, task: str, with_losses: bool
     ) -> Observations:
-        progress = _Progress(len(dataset), self.show(task))
+        progress = ImageProgress(len(dataset), self.show(task))
         batches, ignore_index = self._batches(dataset), dataset.ignore_index
         found = observe(models, batches, self.predictor, ignore_index, num_pixels, progress.add, with_losses)
         progress.end()
         return found
-
-
-@dataclass
-class _Progress:
-    """Counts images for a progress bar, which is completed even if some images were skipped."""
-
-    total: int
-    show: Callable[[int, int], None]
-    done: int = 0
-
-    def add(self, images: int) -> None:
-        self.done += images
-        self.show(self.done, self.total)
-
-    def end(self) -> None:
-        if self.done < self.total:
-            self.show(self.total, self.total)
 
 
 def _with_soups(combination: Combination, num_soups: int) -> Combination:

@@ -15,7 +15,7 @@ from engine.data.sample import Sample
 from engine.data.synthetic import SyntheticScenes
 from engine.scoring.combining import Combination, EarlyExit
 from engine.scoring.counting import Tally
-from engine.scoring.evaluation import ENSEMBLE, evaluate
+from engine.scoring.evaluation import ENSEMBLE, ImageProgress, evaluate
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 
@@ -271,3 +271,15 @@ class OneByOne(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.nn.functional.conv2d(x.float(), self.weight)
+
+
+@pytest.mark.parametrize(
+    ("batches", "calls"), [([2, 2], [(2, 4), (4, 4)]), ([2, 1], [(2, 4), (3, 4), (4, 4)])]
+)
+def test_progress_ends_at_the_total_where_images_were_skipped_too(batches, calls) -> None:
+    shown: list[tuple[int, int]] = []
+    images = ImageProgress(4, lambda done, total: shown.append((done, total)))
+    for size in batches:
+        images.add(size)
+    images.end()
+    assert shown == calls
