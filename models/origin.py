@@ -9,6 +9,7 @@ from importlib.metadata import Distribution, distribution, packages_distribution
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from engine.run_folder import KEPT
 from models.errors import ModelError
 from models.sources import beside
 
@@ -31,7 +32,7 @@ def origin_of(source: str, file: Path) -> Origin:
     Raises:
         ModelError: a manifest.json or config.json that is damaged.
     """
-    if file.parent.name == "top" and (manifest := file.parent.parent / "manifest.json").is_file():
+    if file.parent.name in KEPT and (manifest := file.parent.parent / "manifest.json").is_file():
         return _origin_of_run(manifest)
     if source.startswith("package:"):
         return Origin(None, _licence_of_package(source.removeprefix("package:").partition("/")[0]))
@@ -57,7 +58,10 @@ def _origin_of_run(manifest: Path) -> Origin:
 def _labels(config: Path) -> tuple[str, ...] | None:
     """`id2label` in the order of its ids; None where transformers only numbered them."""
     labels = _read_json(config).get("id2label") or {}
-    names = tuple(str(labels[key]) for key in sorted(labels, key=int))
+    try:
+        names = tuple(str(labels[key]) for key in sorted(labels, key=int))
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{config} is damaged: id2label is no map from ids to names ({error}).") from error
     return None if not names or all(re.fullmatch(r"LABEL_\d+", name) for name in names) else names
 
 
@@ -71,7 +75,8 @@ def _licence_of_package(package: str) -> str:
     for key in ("License-Expression", "License"):
         if (named := metadata.get(key)) and named.upper() != UNKNOWN.upper():
             return str(named).splitlines()[0]
-    texts = (file.read_text() for file in found.files or [] if re.match("LICEN[CS]E", file.name.upper()))
+    files = (file for file in found.files or [] if re.match("LICEN[CS]E", file.name.upper()))
+    texts = (file.read_binary().decode(errors="replace") for file in files)
     return next((text.strip().splitlines()[0] for text in texts if text.strip()), UNKNOWN)
 
 
@@ -79,7 +84,7 @@ def _published_licence(source: str, file: Path) -> str:
     if _is_nvidia(source, file.parent):
         return NVIDIA
     readme = beside(source, file, "README.md")
-    card = readme.read_text(encoding="utf-8") if readme else ""
+    card = readme.read_text(encoding="utf-8", errors="replace") if readme else ""
     head = card.split("\n---", 1)[0] if card.startswith("---") else ""
     found = dict(re.findall(r"^(license|license_name): *['\"]?(.+?)['\"]? *$", head, re.MULTILINE))
     named: str = found.get("license", UNKNOWN)

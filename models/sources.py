@@ -27,6 +27,7 @@ from torch import Tensor
 
 from engine.options import plain_path
 from engine.run_folder import (
+    KEPT,
     RunFolderError,
     last_stage,
     parse_json,
@@ -229,12 +230,15 @@ def _best_member(manifest: Path) -> Path:
 def _require_intact(path: Path) -> None:
     """Raises ModelError where a checkpoint of a run is not the one that the manifest of that run lists."""
     manifest = path.parent.parent / "manifest.json"
-    if path.parent.name != "top" or not manifest.is_file():
+    if path.parent.name not in KEPT or not manifest.is_file():
         return
     try:
         require_unaltered(manifest)
-        members = parse_json(manifest.read_bytes())["members"]
-        listed = [member.get("sha256") for member in members if Path(member["file"]).name == path.name]
+        content = parse_json(manifest.read_bytes())
+        kept = [*content["members"], *content.get("tail", ())]
+        kept += [average for state in kept for average in state.get("averages", ())]
+        name = f"{path.parent.name}/{path.name}"
+        listed = [one.get("sha256") for one in kept if one["file"] == name]
     except RunFolderError as error:
         raise ModelError(str(error)) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

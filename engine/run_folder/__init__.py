@@ -32,6 +32,7 @@ from engine.run_folder.files import (
     written_in_place,
 )
 from engine.run_folder.folder import (
+    KEPT,
     EnsembleFolder,
     RunFolder,
     common_folder,

@@ -22,6 +22,7 @@ from engine.run_folder.manifests import (
 from engine.run_folder.nearby import near_runs, no_run_but_ensemble
 from engine.run_folder.outputs import require_reachable
 
+KEPT = ("top", "tail")  # folders of a run, with its checkpoints
 # What a killed process leaves of a file that it was writing: our temporary names, and those of safetensors.
 LEFTOVER = re.compile(
     r"(recipe\.yaml|log\.jsonl|log_(train|val)\.csv|(manifest|doctor|ensemble)\.json|scores\.h5"
@@ -242,7 +243,7 @@ def find_runs(*folders: Path) -> list[RunFolder]:
 
 def _runs_below(folder: Path) -> list[RunFolder]:
     if folder.is_file():
-        run = folder.parent.parent if folder.parent.name in ("top", "tail") else folder.parent
+        run = folder.parent.parent if folder.parent.name in KEPT else folder.parent
         near = f", such as {run}" if RunFolder(run).manifest.is_file() else f".{near_runs(run)}"
         raise RunFolderError(f"{folder} is a file. Name the folder of a run{near}")
     if not folder.is_dir():

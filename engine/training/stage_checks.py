@@ -11,15 +11,14 @@ from torch import nn
 from engine.data.bands import RGB
 from engine.recipe import Recipe
 from engine.reporting.loggers import build_loggers
-from engine.run_folder import RunFolder
+from engine.run_folder import KEPT, RunFolder
 from engine.training.distillation import open_teacher, require_same_inputs
 from engine.training.distributed import Process
 from engine.training.inputs import new_model, open_inputs
 from models.origin import UNKNOWN, Origin
 from models.weights import fill_from, initialise
 
-KEPT = ("top", "tail")  # folders of a run, with its checkpoints
-SAVED = (*KEPT, "last")  # those from which training may start
+SAVED = (*KEPT, "last")  # folders of a run from which training may start
 
 
 @dataclass

@@ -54,7 +54,12 @@ def test_a_config_names_the_classes_in_the_order_of_their_ids(labels, names, tmp
     assert origin_of(str(tmp_path), folder(tmp_path, labels=labels)).class_names == names
 
 
-@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_model_card_in_another_encoding_is_read(tmp_path):
+    (tmp_path / "README.md").write_bytes("---\nlicense: mit\n---\nfür Straßen".encode("latin-1"))
+    assert origin_of(str(tmp_path), folder(tmp_path)).licence == "mit"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"id2label": {"cat": 0}}', '{"id2label": ["cat"]}'])
 def test_a_damaged_config_is_named(content, tmp_path):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ModelError, match=r"config\.json is damaged"):
@@ -74,7 +79,8 @@ def test_a_damaged_config_is_named(content, tmp_path):
 def test_a_run_inherits_the_licence_of_its_initial_weights(weights, licence, tmp_path):
     assert licence_of_run(weights) == licence
     (tmp_path / "manifest.json").write_text(json.dumps({"class_names": ["a", "b"], "weights": weights}))
-    assert origin_of(str(tmp_path), tmp_path / "top/step-1.safetensors") == Origin(("a", "b"), licence)
+    for file in ("top/step-1.safetensors", "tail/step-1-width-0.1.safetensors"):
+        assert origin_of(str(tmp_path), tmp_path / file) == Origin(("a", "b"), licence)
 
 
 @pytest.mark.parametrize(

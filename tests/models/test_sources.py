@@ -103,6 +103,24 @@ def test_an_altered_checkpoint_of_a_run_is_refused(named, tmp_path):
         read_source(str(tmp_path / named))
 
 
+@pytest.mark.parametrize("altered", ["tail/step-200.safetensors", "tail/step-200-width-0.1.safetensors"])
+def test_an_altered_latest_state_of_a_run_is_refused(altered, tmp_path):
+    """Also where a best checkpoint of the same update is intact."""
+    files = ("top/step-200.safetensors", "tail/step-200.safetensors", "tail/step-200-width-0.1.safetensors")
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        save_file(STATE | {"a.bias": torch.tensor([float(len(name))])}, tmp_path / name)
+    best, state, average = (
+        {"file": name, "sha256": hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()} for name in files
+    )
+    manifest = {"members": [best], "tail": [state | {"averages": [average]}]}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert read_source(str(tmp_path / altered))[1].tensors["a.bias"] == len(altered)
+    (tmp_path / altered).write_bytes((tmp_path / files[0]).read_bytes())
+    with pytest.raises(ModelError, match=f"{altered} was altered or truncated"):
+        read_source(str(tmp_path / altered))
+
+
 def test_a_run_folder_is_read_as_its_best_checkpoint(tmp_path):
     (tmp_path / "top").mkdir()
     save_file(STATE, tmp_path / "top/step-200.safetensors")
