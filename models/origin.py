@@ -9,7 +9,7 @@ from importlib.metadata import Distribution, distribution, packages_distribution
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.run_folder import KEPT
+from engine.run_folder import SAVED
 from models.errors import ModelError
 from models.sources import beside
 
@@ -32,7 +32,7 @@ def origin_of(source: str, file: Path) -> Origin:
     Raises:
         ModelError: a manifest.json or config.json that is damaged.
     """
-    if file.parent.name in KEPT and (manifest := file.parent.parent / "manifest.json").is_file():
+    if file.parent.name in SAVED and (manifest := file.parent.parent / "manifest.json").is_file():
         return _origin_of_run(manifest)
     if source.startswith("package:"):
         return Origin(None, _licence_of_package(source.removeprefix("package:").partition("/")[0]))

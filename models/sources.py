@@ -62,10 +62,10 @@ def read_source(source: str) -> tuple[Path, StateDict]:
 
     Args:
         source: a .safetensors or .pth file; a folder that holds model.safetensors or pytorch_model.bin; the
-            folder of a Trident run, which means its best checkpoint; `hf:<owner>/<name>`, downloaded once
-            and then cached; or `package:<name>`, the one file of weights in an installed package, or
-            `package:<name>/<path in it>`, one of several. With `#<key>` at its end, such as #ema: which of
-            the state dicts in the file, by `state_dict_in`.
+            folder of a Trident run, which means its best checkpoint, or a file of its top/, tail/ or last/;
+            `hf:<owner>/<name>`, downloaded once and then cached; or `package:<name>`, the one file of weights
+            in an installed package, or `package:<name>/<path in it>`, one of several. With `#<key>` at its
+            end, such as #ema: which of the state dicts in the file, by `state_dict_in`.
 
     Raises:
         ModelError: not there, not reachable, damaged, or not made of tensors alone.
@@ -83,7 +83,7 @@ def read_source(source: str) -> tuple[Path, StateDict]:
         _require_intact(path)
     _refuse_text(path)
     if path.suffix == ".safetensors":
-        return path, state_dict_in(_read_safetensors(path), key, str(path))
+        return path, state_dict_in(_by_part(_read_safetensors(path)), key, str(path))
     if path.name.endswith(PICKLED):
         return path, state_dict_in(read_pickled(path), key, str(path))
     if path.suffix == ".npz":
@@ -281,3 +281,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged or incomplete: {error}. Download it again.") from error
+
+
+def _by_part(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The state of a training, with names such as model/head.norm.bias, as a state dict for each part."""
+    if not any(name.startswith("model/") for name in tensors):
+        return tensors
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        part, _, own = name.partition("/")
+        parts.setdefault(part, {})[own] = tensor
+    return parts

@@ -33,6 +33,7 @@ from engine.run_folder.files import (
 )
 from engine.run_folder.folder import (
     KEPT,
+    SAVED,
     EnsembleFolder,
     RunFolder,
     common_folder,

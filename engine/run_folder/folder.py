@@ -23,6 +23,7 @@ from engine.run_folder.nearby import near_runs, no_run_but_ensemble
 from engine.run_folder.outputs import require_reachable
 
 KEPT = ("top", "tail")  # folders of a run, with its checkpoints
+SAVED = (*KEPT, "last")  # those with its weights
 # What a killed process leaves of a file that it was writing: our temporary names, and those of safetensors.
 LEFTOVER = re.compile(
     r"(recipe\.yaml|log\.jsonl|log_(train|val)\.csv|(manifest|doctor|ensemble)\.json|scores\.h5"

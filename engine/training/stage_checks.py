@@ -11,14 +11,12 @@ from torch import nn
 from engine.data.bands import RGB
 from engine.recipe import Recipe
 from engine.reporting.loggers import build_loggers
-from engine.run_folder import KEPT, RunFolder
+from engine.run_folder import KEPT, SAVED, RunFolder
 from engine.training.distillation import open_teacher, require_same_inputs
 from engine.training.distributed import Process
 from engine.training.inputs import new_model, open_inputs
 from models.origin import UNKNOWN, Origin
 from models.weights import fill_from, initialise
-
-SAVED = (*KEPT, "last")  # folders of a run from which training may start
 
 
 @dataclass

@@ -79,7 +79,7 @@ def test_a_damaged_config_is_named(content, tmp_path):
 def test_a_run_inherits_the_licence_of_its_initial_weights(weights, licence, tmp_path):
     assert licence_of_run(weights) == licence
     (tmp_path / "manifest.json").write_text(json.dumps({"class_names": ["a", "b"], "weights": weights}))
-    for file in ("top/step-1.safetensors", "tail/step-1-width-0.1.safetensors"):
+    for file in ("top/step-1.safetensors", "tail/step-1-width-0.1.safetensors", "last/state.safetensors"):
         assert origin_of(str(tmp_path), tmp_path / file) == Origin(("a", "b"), licence)
 
 

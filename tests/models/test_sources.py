@@ -121,6 +121,16 @@ def test_an_altered_latest_state_of_a_run_is_refused(altered, tmp_path):
         read_source(str(tmp_path / altered))
 
 
+@pytest.mark.parametrize(("key", "factor"), [("", 1), ("#ema", 2)])
+def test_the_state_of_a_training_has_the_model_and_its_average(key, factor, tmp_path):
+    moments = {"optimizers/optimizer/state/0/exp_avg": torch.zeros(2, 3)}
+    parts = [("model", 1), ("ema", 2), ("discriminator", 3)]
+    state = {f"{part}/{name}": times * value for part, times in parts for name, value in STATE.items()}
+    save_file(state | moments, tmp_path / "state.safetensors")
+    found = read_source(f"{tmp_path}/state.safetensors{key}")[1].tensors
+    assert found.keys() == STATE.keys() and all(found[k].equal(factor * STATE[k]) for k in STATE)
+
+
 def test_a_run_folder_is_read_as_its_best_checkpoint(tmp_path):
     (tmp_path / "top").mkdir()
     save_file(STATE, tmp_path / "top/step-200.safetensors")
