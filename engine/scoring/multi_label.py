@@ -74,10 +74,10 @@ class MultiLabelMaps:
         """Add a strip: all (images, C, rows, W)."""
         own = (labels == 1).long()
         place = torch.bucketize(probabilities.contiguous(), edges(probabilities.device), right=True)  # 0..T-1
-        self.histogram += _counted(own * T + place, void, 2 * T, dim=1).view_as(self.histogram)
+        self.histogram += _counted(own * T + place, void, 2 * T).view_as(self.histogram)
         if self.thresholds is not None:
             cell = own * 2 + (probabilities >= self.thresholds)
-            of_images = _counted(cell.flatten(0, 1)[None], void.flatten(0, 1)[None], 4, dim=1)
+            of_images = _counted(cell.flatten(0, 1)[None], void.flatten(0, 1)[None], 4)
             self.by_class[images] += of_images.view_as(self.by_class[images])
         of_label = torch.where(own.bool(), probabilities, 1 - probabilities).clamp(min=LEAST)
         self.log_loss -= of_label.log().masked_fill(void, 0).sum(dtype=self.log_loss.dtype)
@@ -87,11 +87,10 @@ class MultiLabelMaps:
         return MultiLabelCounts(self.histogram, None if self.thresholds is None else self.by_class)
 
 
-def _counted(cells: Tensor, void: Tensor, num_cells: int, dim: int) -> Tensor:
-    """(n, num_cells): how often each cell occurs, by the place along `dim`, of length n; without void."""
-    n = cells.shape[dim]
-    shape = [n if axis == dim else 1 for axis in range(cells.dim())]
-    offset = torch.arange(n, device=cells.device).view(shape) * num_cells
+def _counted(cells: Tensor, void: Tensor, num_cells: int) -> Tensor:
+    """(n, num_cells): how often each cell occurs in each of the n channels of (B, n, h, w); without void."""
+    n = cells.shape[1]
+    offset = torch.arange(n, device=cells.device).view(-1, 1, 1) * num_cells
     cells = torch.where(void, n * num_cells, cells + offset)
     return torch.bincount(cells.flatten(), minlength=n * num_cells + 1)[:-1].view(n, num_cells)
 
