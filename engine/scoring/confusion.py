@@ -87,10 +87,3 @@ class Scores:
         """In the form of evaluate.json: the metrics are next to the other scores."""
         values = asdict(self)
         return {**values.pop("metrics"), **values}
-
-
-def image_mean_iou(confusion: Tensor) -> Tensor:
-    """(B,) mean IoU over the classes present in each image, NaN without labelled pixels, from (B, C, C)."""
-    intersection = confusion.diagonal(dim1=-2, dim2=-1)
-    union = confusion.sum(dim=-2) + confusion.sum(dim=-1) - intersection
-    return (intersection / union).nanmean(dim=-1)  # the mean over no class is NaN

@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.scoring.boundary import boundary_matrices, edge_counts
 from engine.scoring.calibration import NUM_BINS, reliability_counts
 from engine.scoring.combining import LEAST
-from engine.scoring.confusion import Scores, confusion_matrices, image_mean_iou
+from engine.scoring.confusion import Scores, confusion_matrices
 from engine.scoring.metrics import overlaps
 
 
@@ -41,7 +41,9 @@ class Counts:
 
     def image_iou(self) -> Tensor:
         """(B,) mean IoU over the classes present in each image, NaN without labelled pixels."""
-        return image_mean_iou(self.confusion)
+        intersection = self.confusion.diagonal(dim1=-2, dim2=-1)  # (B, C)
+        union = self.confusion.sum(dim=-2) + self.confusion.sum(dim=-1) - intersection
+        return (intersection / union).nanmean(dim=-1)  # the mean over no class is NaN
 
 
 class Maps:

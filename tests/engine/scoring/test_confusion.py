@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.scoring.confusion import Scores, confusion_matrices, image_mean_iou
+from engine.scoring.confusion import Scores, confusion_matrices
+from engine.scoring.counting import Counts
 from engine.scoring.metrics import METRICS, intersection_over_union
 
 VOID = 255
@@ -153,7 +154,7 @@ def test_a_class_that_is_only_predicted_has_no_recall_and_one_never_predicted_no
 def test_the_miou_of_an_image_is_over_the_classes_present_in_it() -> None:
     of_table = torch.tensor(TABLE)
     alone = torch.tensor([[4, 0, 0], [0, 0, 0], [0, 0, 0]])
-    found = image_mean_iou(torch.stack([of_table, alone, torch.zeros(3, 3, dtype=torch.int64)]))
+    found = Counts(torch.stack([of_table, alone, torch.zeros(3, 3, dtype=torch.int64)])).image_iou()
     assert found[:2].tolist() == pytest.approx([(6 / 9 + 2 / 5) / 2, 1.0])
     assert math.isnan(found[2])
 
