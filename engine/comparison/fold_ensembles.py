@@ -22,7 +22,7 @@ from engine.scoring.ensembles.saved import save_ensemble
 from engine.scoring.ensembles.selection import Ensemble
 from engine.scoring.ensembling import Candidate, group_candidates, score_together
 from engine.scoring.evaluation import ENSEMBLE
-from engine.scoring.metrics import mean_iou_of_overlaps, overlaps
+from engine.scoring.metrics import mean_iou_of_overlaps
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.scores_file import read_scores
 from engine.scoring.statistics import draws, mean_iou_interval
@@ -106,10 +106,9 @@ def _save(
 
 def _with_scores(found: FoldEnsemble, counts: Path, recipe: Recipe) -> FoldEnsemble:
     scores = read_scores(counts)
-    by_name = {name: overlaps(confusion) for name, confusion in scores.confusion.items()}
     groups = groups_of(recipe, scores.ids)
-    interval = mean_iou_interval(groups.summed(by_name[ENSEMBLE]), draws(groups.number))
-    means = {name: mean_iou_of_overlaps(counted.sum(axis=0)) for name, counted in by_name.items()}
+    interval = mean_iou_interval(groups.summed(scores.overlaps[ENSEMBLE]), draws(groups.number))
+    means = {name: mean_iou_of_overlaps(counted.sum(axis=0)) for name, counted in scores.overlaps.items()}
     mIoU = means.pop(ENSEMBLE)
     return replace(
         found,
