@@ -71,14 +71,13 @@ def _counts_of(
     data: SelectionData, ensemble: Ensemble, row: int, counted: Mapping[Combination, Overlaps]
 ) -> Overlaps:
     """(2, C) of one image, for a soup, a single member, or a combination that was counted."""
-    if not ensemble.soup and ensemble.single_member is None:
-        return counted[ensemble.combination]
     if ensemble.soup:
-        of_all = data.overlaps_of_soup(ensemble.soup)
+        found: Overlaps = data.overlaps_of_soup(ensemble.soup)[row]
+    elif ensemble.single_member is not None:
+        found = data.overlaps[ensemble.single_member][row]
     else:
-        of_all = data.overlaps[ensemble.single_member or 0]
-    of_one: Overlaps = of_all[row]
-    return of_one
+        found = counted[ensemble.combination]
+    return found
 
 
 def _choose_on_halves(methods: Sequence[str], data: SelectionData, repeat: int) -> list[Fold]:
