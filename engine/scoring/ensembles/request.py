@@ -1,6 +1,5 @@
 """What `trident ensemble` is asked for: the methods, and the checkpoints of the named runs."""
 
-import difflib
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from engine.scoring.ensembles.methods import METHODS, OF_TAILS, OF_WIDTHS
 from engine.scoring.ensembles.power_average import Width, widths_of
 from engine.scoring.ensembling import Candidate, group_candidates, latest_states, open_val
 from engine.scoring.selection_split import open_select
+from engine.wording import did_you_mean
 
 NO_TAIL = "averages the latest states of a run, and none of these runs kept two. Train with keep.tail=8"
 NO_WIDTHS = (
@@ -110,8 +110,7 @@ def methods_named(texts: Sequence[str]) -> list[str]:
     wanted = [name.strip() for text in texts for name in text.split(",")]
     for name in wanted:
         if name not in (*METHODS, "all"):
-            close = difflib.get_close_matches(name, METHODS, n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
+            hint = did_you_mean(name, METHODS)
             raise RunFolderError(f"--method {name} is unknown.{hint} Expected {', '.join(METHODS)} or all.")
     return [name for name in METHODS if name in wanted or "all" in wanted]
 
