@@ -232,9 +232,8 @@ def kind_of(candidates: Sequence[Candidate]) -> LabelKind:
     """The kind of labels of candidates, with the thresholds of each by name, and those of their mean."""
     data = load_recipe(candidates[0].run.recipe, imports=False).data
     thresholds = [candidate.member.thresholds for candidate in candidates]
-    known = [of_member for of_member in thresholds if of_member]
     by_name = dict(zip(distinct_names(candidates), thresholds, strict=True))
-    return label_kind(data, mean_thresholds(known) if known else None, by_name)
+    return label_kind(data, mean_thresholds(thresholds), by_name)
 
 
 def ensemble_report(

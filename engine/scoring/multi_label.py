@@ -7,7 +7,7 @@ curve, and the threshold with the highest IoU, which also has the highest Dice.
 Shapes: B images, C classes; the scored region of an image is H x W pixels; T steps of probability.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
@@ -165,9 +165,10 @@ def best_thresholds(histogram: NDArray[np.int64]) -> Thresholds:
     return tuple(chosen)
 
 
-def mean_thresholds(members: Sequence[Thresholds]) -> Thresholds:
-    """Those of the mean probability of several models: the mean, to a step of probability."""
-    return tuple(round(T * float(value)) / T for value in np.mean(members, axis=0))
+def mean_thresholds(members: Iterable[Thresholds | None]) -> Thresholds | None:
+    """Those of the mean probability of several models: the mean, to a step of probability; None of none."""
+    known = [thresholds for thresholds in members if thresholds]
+    return tuple(round(T * float(value)) / T for value in np.mean(known, axis=0)) if known else None
 
 
 @dataclass(frozen=True)

@@ -228,7 +228,7 @@ def _open_ensemble(folder: EnsembleFolder, device: torch.device, overrides: Sequ
     recipes = [
         load_recipe(folder.path / member.recipe, overrides, imports=False) for member in manifest.members
     ]
-    thresholds = [member.thresholds for member in manifest.members if member.thresholds]
+    thresholds = mean_thresholds(member.thresholds for member in manifest.members)
     return Trained(
         name=manifest.name,
         members={
@@ -248,5 +248,5 @@ def _open_ensemble(folder: EnsembleFolder, device: torch.device, overrides: Sequ
         training_data=[
             load_recipe(folder.path / member.recipe, imports=False).data for member in manifest.members
         ],
-        kind=label_kind(recipes[0].data, mean_thresholds(thresholds) if thresholds else None),
+        kind=label_kind(recipes[0].data, thresholds),
     )
