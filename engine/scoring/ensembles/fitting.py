@@ -4,7 +4,7 @@ Shapes: P pixels, M members, C classes.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -73,8 +73,7 @@ def greedy_order(samples: PixelSamples) -> list[Added]:
     left = list(range(samples.num_members))
     order: list[Added] = []
     while left:
-        tried = [Added(m, _sampled_iou(total + samples.probabilities[:, m], samples.labels)) for m in left]
-        best = max(tried, key=lambda added: added.mIoU)
+        best = max(_added(left, total, samples), key=lambda added: added.mIoU)
         total += samples.probabilities[:, best.member]
         left.remove(best.member)
         order.append(best)
@@ -87,16 +86,12 @@ def diverse_order(samples: PixelSamples) -> list[Added]:
     A member disagrees on a pixel if its class differs from the class of the mean of those added before.
     """
     each = samples.probabilities.argmax(dim=2)  # (P, M)
-    singly = [
-        Added(m, _sampled_iou(samples.probabilities[:, m], samples.labels))
-        for m in range(samples.num_members)
-    ]
-    order = [max(singly, key=lambda added: added.mIoU)]
-    total = samples.probabilities[:, order[0].member].clone()  # (P, C)
+    total = torch.zeros_like(samples.probabilities[:, 0])  # (P, C)
+    order = [max(_added(range(samples.num_members), total, samples), key=lambda added: added.mIoU)]
+    total += samples.probabilities[:, order[0].member]
     while True:
         left = set(range(samples.num_members)) - {added.member for added in order}
-        tried = [Added(m, _sampled_iou(total + samples.probabilities[:, m], samples.labels)) for m in left]
-        better = [added for added in tried if added.mIoU > order[-1].mIoU]
+        better = [added for added in _added(left, total, samples) if added.mIoU > order[-1].mIoU]
         if not better:
             return order
         taken = total.argmax(dim=1)  # (P,)
@@ -132,6 +127,11 @@ def best_temperature(logits: Tensor, labels: Tensor) -> float:
 
     bounds = tuple(map(math.log, TEMPERATURES))
     return math.exp(minimize_scalar(log_loss, bounds=bounds, method="bounded", options={"xatol": 1e-3}).x)
+
+
+def _added(members: Iterable[int], total: Tensor, samples: PixelSamples) -> list[Added]:
+    """Each of the members, added alone to a sum of probabilities (P, C)."""
+    return [Added(m, _sampled_iou(total + samples.probabilities[:, m], samples.labels)) for m in members]
 
 
 def _sampled_iou(probabilities: Tensor, labels: Tensor) -> float:
