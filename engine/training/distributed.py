@@ -194,6 +194,11 @@ def any_process(process: Process, flag: bool) -> bool:
     return bool(total > 0)
 
 
+def any_at(process: Process, flag: bool, step: int, every: int) -> bool:
+    """`any_process`; several processes ask it only at every `every`-th step, as they wait for each other."""
+    return flag if process.is_alone else step % every == 0 and any_process(process, flag)
+
+
 def wait_for_all(process: Process) -> None:
     """Wait until all processes reach this call, without a time limit while they respond.
 

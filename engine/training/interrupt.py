@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from engine.data.workers import STOPPING_SIGNALS
 from engine.run_folder import RunFolder
-from engine.training.distributed import Process, any_process
+from engine.training.distributed import Process, any_at
 from engine.training.fit import RunError
 
 SAME_S = 2.0  # a second signal within this time is the same: sent to the group, and passed on by a launcher
@@ -78,8 +78,7 @@ def after_the_training(run: RunFolder) -> str:
 class StopSignal:
     """A context that remembers signals; call `requested(step)` to know whether to stop.
 
-    Several processes have to agree on the update after which they stop. That takes a synchronisation, so
-    they do it only at every `every`-th step.
+    Several processes agree at every `every`-th step.
     """
 
     def __init__(self, process: Process, every: int):
@@ -97,9 +96,7 @@ class StopSignal:
 
     def requested(self, step: int) -> bool:
         """Whether to stop now; the same on all processes."""
-        if self._process.is_alone:
-            return self._seen_at is not None
-        return step % self._every == 0 and any_process(self._process, self._seen_at is not None)
+        return any_at(self._process, self._seen_at is not None, step, self._every)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self._seen_at is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from engine.options import MINUTES, seconds_of
 from engine.run_folder import RunFolder
 from engine.training.checkpoint import copied_state, write_state
-from engine.training.distributed import Process, any_process
+from engine.training.distributed import Process, any_at
 from engine.training.step import SupervisedStep
 
 # Hashing competes with the updates for a core, memory and the interpreter, so it gets this share of the time.
@@ -23,8 +23,7 @@ LATE_SHARE = 0.1
 class SaveSchedule:
     """Whether the state is to be saved after an update: every few updates, or some time after the last one.
 
-    With a time, several processes have to agree. That takes a synchronisation, so they do it only at every
-    `agree_every`-th step.
+    With a time, several processes agree at every `agree_every`-th step.
 
     Args:
         save_every: `train.save_every` in steps, or such as "10 min".
@@ -51,9 +50,7 @@ class SaveSchedule:
         if self._steps is not None:
             return step % self._steps == 0
         is_late = self._clock() - self._last >= self._seconds
-        if self._process.is_alone:
-            return is_late
-        return step % self._agree_every == 0 and any_process(self._process, is_late)
+        return any_at(self._process, is_late, step, self._agree_every)
 
     def saved(self) -> None:
         """Count the time from now."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from engine.run_folder import DiskError, RunFolder
-from engine.training import saving
+from engine.training import distributed, saving
 from engine.training.checkpoint import load_state
 from engine.training.distributed import Process
 from engine.training.saving import SaveSchedule, StateWriter
@@ -50,7 +50,7 @@ def test_processes_agree_on_a_time_at_log_steps_only(others: bool, monkeypatch: 
         asked.append(flag)
         return others
 
-    monkeypatch.setattr(saving, "any_process", any_process)
+    monkeypatch.setattr(distributed, "any_process", any_process)
     schedule = SaveSchedule(TWO, "10 min", agree_every=5, clock=lambda: 0.0)
     assert [step for step in range(1, 11) if schedule.is_due(step)] == ([5, 10] if others else [])
     assert asked == [False, False]
