@@ -13,6 +13,9 @@ from engine.reporting.reporter import Reporter
 from engine.run_folder import RunFolder
 from engine.training.step import SupervisedStep
 
+GO_ON = "What was saved before is intact: go on with the same command and --resume (in Python: resume=True)."
+CALMER = "Try a lower optimizer.lr, a longer schedule.warmup, optimizer.clip_norm=1, or train.precision=fp32"
+
 
 class RunError(RuntimeError):
     """The run failed, although its input was correct. The files that it saved are complete."""
@@ -221,9 +224,9 @@ class SkipGuard:
         replay = shlex.join(["trident", "diagnose", str(self._run.path), "--replay", str(first)])
         return RunError(
             f"The loss or a gradient was NaN or infinite in {which}; the run stops. Such updates were "
-            "skipped, and what was saved before is kept. Try a lower optimizer.lr, a longer schedule.warmup, "
-            "optimizer.clip_norm=1, or train.precision=fp32 in a new run; or go on from the last state with "
-            "the same command and --resume train.on_nan=rollback, which halves the learning rate.\n"
+            f"skipped, and what was saved before is kept. {CALMER} in a new run; or go on from the last "
+            "state with the same command and --resume train.on_nan=rollback, which halves the learning "
+            "rate.\n"
             f"To find the layer, loss term and sample: {replay}"
         )
 
@@ -232,6 +235,5 @@ def diverged(step: int) -> RunError:
     """The error for weights or probabilities that became NaN or infinite."""
     return RunError(
         f"The loss became NaN or infinite at or shortly before step {step}; the run stops. What was "
-        "saved before is kept. Try a lower optimizer.lr, a longer schedule.warmup, "
-        "optimizer.clip_norm=1, or train.precision=fp32."
+        f"saved before is kept. {CALMER}."
     )

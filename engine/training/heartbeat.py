@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from torch._C._distributed_c10d import Store  # torch.distributed has it, but not for mypy
 
-from engine.training.fit import RunError
+from engine.training.fit import GO_ON, RunError
 
 POLL_S, MOST_POLL_S = 0.01, 0.2  # how often `meet` looks whether all have arrived, at first and later
 MOST_S = 5.0  # between two counts
@@ -167,10 +167,7 @@ class Heartbeat:
 
     def _message(self, ranks: list[int], what: str) -> str:
         names = _listed([self._names[rank] for rank in ranks])
-        return (
-            f"{names} {what}".strip() + ". So all processes end. What was saved before is intact: go on with "
-            "the same command and --resume (in Python: resume=True)."
-        )
+        return f"{names} {what}".strip() + f". So all processes end. {GO_ON}"
 
     @property
     def _minutes(self) -> str:

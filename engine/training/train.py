@@ -29,7 +29,7 @@ from engine.training.checkpoint import TopKeeper
 from engine.training.checkup import check_data
 from engine.training.conclusion import conclude
 from engine.training.distributed import Process, any_process, stop_process, wait_for_all
-from engine.training.fit import GoBack, fit
+from engine.training.fit import GO_ON, GoBack, fit
 from engine.training.hooks import RunHooks
 from engine.training.interrupt import (
     RESUME,
@@ -48,8 +48,6 @@ from engine.training.skipped import report_skipped_images
 from engine.training.start import new_run
 from engine.training.tail import TailKeeper
 from engine.wording import quantity
-
-GO_ON = "What was saved before is intact: go on with the same command and --resume (in Python: resume=True)."
 
 
 def train(
