@@ -9,7 +9,6 @@ from engine.recipe import Recipe, load_recipe
 from engine.recipe.differences import MADE_FROM_IMAGES, changes
 from engine.run_folder import (
     Changed,
-    LatestState,
     Manifest,
     Resumption,
     RunFolder,
@@ -160,7 +159,8 @@ def _take_changes(run: RunFolder, session: Session, manifest: Manifest, before: 
         f"keep.top={now.keep.top}: {run.path / member.file} is no longer among the best; the file stays."
         for member in left
     ]
-    early, manifest.tail = _split(manifest.tail, now.keep.tail)
+    first = max(0, len(manifest.tail) - now.keep.tail)
+    early, manifest.tail = manifest.tail[:first], manifest.tail[first:]
     session.notes += [
         f"keep.tail={now.keep.tail}: {run.path / member.file} is no longer listed; the file stays."
         for member in early
@@ -175,12 +175,6 @@ def _take_changes(run: RunFolder, session: Session, manifest: Manifest, before: 
         if session.process.is_main:
             write_text(run.recipe, now.to_yaml())
             run.write_final(manifest, run.recipe)
-
-
-def _split(tail: list[LatestState], length: int) -> tuple[list[LatestState], list[LatestState]]:
-    """The states before the last `length`, and the last `length` states."""
-    first = max(0, len(tail) - length)
-    return tail[:first], tail[first:]
 
 
 def _gaps_in_log(run: RunFolder, session: Session, manifest: Manifest) -> list[str]:

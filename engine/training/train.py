@@ -167,7 +167,6 @@ def _context(run: RunFolder, session: Session, console: Console) -> RunContext:
     val, step = session.val, session.step
     first = step.count
     rows = [row for row in read_log(run.log) if row["split"] == "val" and row["step"] <= first]
-    rows = [row for row in rows if row.get("mIoU") is not None]
     return RunContext(
         path=run.path,
         recipe=session.recipe,
@@ -176,7 +175,7 @@ def _context(run: RunFolder, session: Session, console: Console) -> RunContext:
         palette=val.palette,
         ignore_index=val.ignore_index,
         first_step=first,
-        best_mIoU=max((row["mIoU"] for row in rows), default=None),
+        best_mIoU=max((row["mIoU"] for row in rows if row.get("mIoU") is not None), default=None),
         console=console,
     )
 
