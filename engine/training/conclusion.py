@@ -72,21 +72,15 @@ def conclude(run: RunFolder, session: Session, manifest: Manifest, console: Cons
         console.print(
             f"The checkpoints were selected on {recipe.data.val} too, so these scores are optimistic."
         )
-    for what, where in {"report": run.report, "pictures": run.predictions, "checkpoints": run.top}.items():
-        console.print(f"{what:<12} {where}", markup=False, soft_wrap=True)
+    files: dict[str, object] = {"report": run.report, "pictures": run.predictions, "checkpoints": run.top}
+    folder = shlex.quote(str(run.path))
     if len(manifest.tail) > 1:
         methods = "lawa,swa,ema_post_hoc" if manifest.tail[-1].averages else "lawa,swa"
-        console.print(
-            f"{'latest':<12} {run.tail}: trident ensemble {shlex.quote(str(run.path))} --method {methods}",
-            markup=False,
-            soft_wrap=True,
-        )
+        files["latest"] = f"{run.tail}: trident ensemble {folder} --method {methods}"
     if any(run.path.glob("events.out.tfevents.*")):
-        console.print(
-            f"{'TensorBoard':<12} tensorboard --logdir {shlex.quote(str(run.path))}",
-            markup=False,
-            soft_wrap=True,
-        )
+        files["TensorBoard"] = f"tensorboard --logdir {folder}"
+    for what, where in files.items():
+        console.print(f"{what:<12} {where}", markup=False, soft_wrap=True)
     return scores
 
 
