@@ -47,7 +47,7 @@ def sizes_of(encoder: str) -> Sizes:
     Raises:
         ModelError: it takes one size only.
     """
-    config = timm.get_pretrained_cfg(encoder.removeprefix("tu-")) if encoder.startswith("tu-") else None
+    config = timm_config(encoder)
     if config is None or not config.fixed_input_size:
         return Sizes()
     module = _module_of(encoder)
@@ -63,10 +63,18 @@ def sizes_of(encoder: str) -> Sizes:
     )
 
 
+def timm_config(encoder: str) -> Any:
+    """What timm says of an encoder and its weights; None where it is not of timm, or timm says nothing."""
+    return timm.get_pretrained_cfg(encoder.removeprefix("tu-")) if encoder.startswith("tu-") else None
+
+
 def is_vit(encoder: str) -> bool:
     """Whether it is one of timm's plain vision transformers that take images of any size."""
-    is_of_timm = encoder.startswith("tu-") and timm.is_model(encoder.removeprefix("tu-"))
-    return is_of_timm and _module_of(encoder) in VIT_MODULES
+    return _is_of_timm(encoder) and _module_of(encoder) in VIT_MODULES
+
+
+def _is_of_timm(encoder: str) -> bool:
+    return encoder.startswith("tu-") and timm.is_model(encoder.removeprefix("tu-"))
 
 
 def _module_of(encoder: str) -> str:
@@ -82,9 +90,7 @@ def check_encoder(arch: str, encoder: str | None) -> str:
     """
     if encoder is None:
         raise ModelError(f"model.arch={arch} needs model.encoder, for example model.encoder=resnet34.")
-    if encoder not in SMP_ENCODERS and not (
-        encoder.startswith("tu-") and timm.is_model(encoder.removeprefix("tu-"))
-    ):
+    if encoder not in SMP_ENCODERS and not _is_of_timm(encoder):
         every = [*SMP_ENCODERS, *(f"tu-{name}" for name in timm.list_models())]
         raise unknown_choice("model.encoder", encoder, every, [*SMP_ENCODERS, "tu-<any timm model>"])
     return encoder
@@ -108,9 +114,8 @@ def drop_path_option(encoder: str, rate: float | None) -> dict[str, float]:
 
 def normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std of 0..1 pixels. SMP keeps its own in files on the hub; nearly all are ImageNet's."""
-    if encoder.startswith("tu-"):
-        config = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
-        return (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
+    if config := timm_config(encoder):
+        return config.mean, config.std
     return (HALF, HALF) if encoder in INCEPTION_FAMILY else (IMAGENET_MEAN, IMAGENET_STD)
 
 

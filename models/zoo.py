@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import segmentation_models_pytorch as smp
-import timm
 import torch
 from segmentation_models_pytorch.decoders.dpt.decoder import DPTSegmentationHead
 from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
@@ -30,6 +29,7 @@ from models.encoders import (
     is_vit,
     normalisation,
     sizes_of,
+    timm_config,
 )
 from models.errors import ModelError, unknown_choice
 from models.folding import with_folded_norms
@@ -180,10 +180,10 @@ class ZooModel(nn.Module):
 
     def pretrained_licence(self) -> str:
         """Of the encoder's published weights: timm names it for each, SMP only in the code of its MiT."""
-        if self.encoder_name.startswith("tu-"):
-            config = timm.get_pretrained_cfg(self.encoder_name.removeprefix("tu-"))
-            return (config.license if config else None) or UNKNOWN
-        return NVIDIA if self.encoder_name.startswith("mit_") else UNKNOWN
+        if self.encoder_name.startswith("mit_"):
+            return NVIDIA
+        config = timm_config(self.encoder_name)
+        return (config.license if config else None) or UNKNOWN
 
 
 class ExportedPool(nn.AdaptiveAvgPool2d):
