@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -160,22 +160,23 @@ def pixels_of(image: Picture, value_range: ValueRanges | None = None, bands: Ban
             f"Expected one image: a path, a PIL image, an array or a tensor; got a {type(image).__name__}."
         )
     if isinstance(image, Tensor):
-        channels = image.shape[0] if image.dim() == 3 else 0
-        return _checked(image, channels, bands, "a tensor ({n}, h, w)")
-    channels = image.shape[-1] if image.ndim == 3 else 0
-    _checked(image, channels, bands, "an array (h, w, {n})")
+        _require_pixels(image, 0, bands, "a tensor ({n}, h, w)")
+        return image
+    _require_pixels(image, -1, bands, "an array (h, w, {n})")
     return torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1).contiguous()  # mirrored arrays, too
 
 
-Pixels = TypeVar("Pixels", Tensor, NDArray[np.uint8])
-
-
-def _checked(pixels: Pixels, num_channels: int, bands: Bands, expected: str) -> Pixels:
-    names = bands or RGB
-    if num_channels != len(names) or pixels.dtype not in (torch.uint8, np.uint8) or 0 in pixels.shape:
+def _require_pixels(pixels: Tensor | NDArray[np.uint8], channels: int, bands: Bands, expected: str) -> None:
+    """Raises UseError for another type or shape; the dimension `channels` is that of the bands."""
+    names, shape = bands or RGB, pixels.shape
+    if (
+        len(shape) != 3
+        or shape[channels] != len(names)
+        or pixels.dtype not in (torch.uint8, np.uint8)
+        or 0 in shape
+    ):
         what = "RGB pixels" if bands is None else f"pixels of {', '.join(bands)}"
         raise UseError(
             f"Expected {what} of 0..255 as uint8, {expected.format(n=len(names))}; got {pixels.dtype} of "
-            f"shape {tuple(pixels.shape)}."
+            f"shape {tuple(shape)}."
         )
-    return pixels
