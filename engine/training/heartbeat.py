@@ -151,7 +151,8 @@ class Heartbeat:
             silent = [0]  # where the store is
         if silent:
             return self._message(silent, f"did not respond for {self._minutes}")
-        behind = [rank for rank, beat in enumerate(self._beats) if int(beat.split()[1]) < self._collectives]
+        running = ((rank, beat.split()) for rank, beat in enumerate(self._beats) if beat != ENDED)
+        behind = [rank for rank, (_, collectives) in running if int(collectives) < self._collectives]
         all_run = max(self._unchanged) <= 2 and self._looks["since the store answered"] <= 2
         if behind and all_run and not self._meets:
             return self._message(behind, f"still runs, but the others have waited {self._minutes} for it")
