@@ -89,12 +89,12 @@ def train_stages(
     for run in () if resume else runs:
         run.require_new()
     num_finished = _num_finished(stages, runs)
+    console = console if process.is_main else Console(quiet=True)
     check_stages(stages[num_finished:], process)  # before anything is trained
     for stage in stages[num_finished:]:
         with naming_stage(stage.name):
             check_data(stage, process, console)
     wait_for_all(process)  # so that none writes before all have looked
-    console = console if process.is_main else Console(quiet=True)
     if process.is_main:
         parent.mkdir(parents=True, exist_ok=True)
         names = [{"name": stage.name, "values": values_of(stage)} for stage in stages]

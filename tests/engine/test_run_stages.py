@@ -25,7 +25,7 @@ from engine.scoring.run import Run
 from engine.training.adversarial import AdversarialStep
 from engine.training.distributed import Process
 from engine.training.stage_checks import check_stages
-from engine.training.stages import dry_run_stages
+from engine.training.stages import dry_run_stages, train_stages
 from models.errors import ModelError
 from tests.engine.tiny_run import RECIPE, TINY, run_printed
 from tests.engine.two_processes import run_two
@@ -314,6 +314,22 @@ def test_a_file_that_no_earlier_stage_will_save_is_not_a_teacher(tmp_path: Path,
     parent = tmp_path / "runs/two"
     with pytest.raises(RecipeError, match="Stage second: distill.teacher: "):
         checked(tmp_path, str(parent / "first"), str(parent / file))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_is_wrong_with_the_data_is_said_by_one_process(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the split of the training is scored, too."""
+    monkeypatch.setattr("engine.training.stages.train", lambda *_, **__: None)
+    monkeypatch.setattr("engine.training.stages.write_report", lambda *_: None)
+    monkeypatch.setattr("engine.training.stages.read_runs", lambda *_: None)
+    monkeypatch.setattr("engine.training.stages._table", lambda *_: "")
+    recipe, *overrides = command(tmp_path, "data.val=train")
+    console = Console(file=io.StringIO())
+    with console.capture() as said:
+        train_stages(load_stages(recipe, overrides), Process(rank, 1, torch.device("cpu")), console)
+    assert ("both trained on and scored" in said.get()) == (rank == 0)
 
 
 @pytest.mark.parametrize(
