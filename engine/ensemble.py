@@ -149,10 +149,13 @@ def ensemble(arguments: argparse.Namespace) -> int:
 
 def _runs(folders: list[Path], distill: Path | None) -> "list[RunFolder]":
     """Each run in the folders once, without the student of an earlier --distill into the same folder."""
-    from engine.run_folder import find_runs
+    from engine.run_folder import RunFolderError, find_runs
 
     student = (distill / "student").resolve() if distill else None
-    return [run for run in find_runs(*folders) if run.path.resolve() != student]
+    runs = [run for run in find_runs(*folders) if run.path.resolve() != student]
+    if not runs:
+        raise RunFolderError(f"{student} is the student of --distill {distill}: name the runs that teach it.")
+    return runs
 
 
 def _request(arguments: argparse.Namespace, runs: "list[RunFolder]", overrides: list[str]) -> "Request":

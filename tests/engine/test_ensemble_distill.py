@@ -118,6 +118,13 @@ def test_the_same_command_goes_on_with_a_student_that_was_stopped(
     assert typed == again and command_line(shlex.split(typed)) == 0
 
 
+def test_a_student_alone_is_no_ensemble(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student/manifest.json").touch()
+    assert main([str(tmp_path), "--distill", str(tmp_path)]) == 2
+    assert f"{tmp_path}/student is the student of --distill {tmp_path}: name" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
