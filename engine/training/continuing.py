@@ -30,7 +30,7 @@ def continue_from(source: RunFolder, session: Session) -> tuple[Origin, Manifest
         raise RunFolderError(f"{what}: it has no state, {source.last_state}. {_instead(source, manifest)}")
     before, now = load_recipe(source.recipe), session.recipe
     different = [change for change in changes(before, now, all_keys=True) if change.key != "name"]
-    changed = [Changed(key=change.key, before=change.before, now=change.now) for change in different]
+    changed = [Changed(**change._asdict()) for change in different]
     _require_fitting(source, manifest, session, before, changed)
     load_state(source, session.step, manifest.run_id, onto_another=True)
     count, num_steps = session.step.count, int(now.train.steps)
@@ -44,14 +44,9 @@ def continue_from(source: RunFolder, session: Session) -> tuple[Origin, Manifest
             f"{what}: its state was saved in the decay of its schedule, so the rate rises again. A stable "
             "phase is prolonged from a run with schedule.decay=0, or from one that was stopped in it."
         )
-    if session.train.fingerprint() != manifest.data.train_fingerprint:
-        changed.append(
-            Changed(
-                key="images of data.train",
-                before=manifest.data.train_fingerprint,
-                now=session.train.fingerprint(),
-            )
-        )
+    old_images, images = manifest.data.train_fingerprint, session.train.fingerprint()
+    if images != old_images:
+        changed.append(Changed(key="images of data.train", before=old_images, now=images))
     return Origin(run=str(source.path), run_id=manifest.run_id, step=count, changes=changed), manifest
 
 

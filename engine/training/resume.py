@@ -69,7 +69,7 @@ def _require_same_training(run: RunFolder, manifest: Manifest, session: Session,
     """Raises RunFolderError if the recipe or the images differ from those that the run started with."""
     other_images = session.train.fingerprint() != manifest.data.train_fingerprint
     changed = [
-        f"  {Changed(key=change.key, before=change.before, now=change.now)}"
+        f"  {Changed(**change._asdict())}"
         for change in changes(before, session.recipe)
         if not (other_images and MADE_FROM_IMAGES.search(change.key))
     ]
@@ -145,7 +145,7 @@ def _take_changes(run: RunFolder, session: Session, manifest: Manifest, before: 
         RunFolderError: kept checkpoints have no score for a changed `keep.metric` or `keep.smooth`.
     """
     now, step = session.recipe, session.step.count
-    changed = [Changed(key=c.key, before=c.before, now=c.now) for c in changes(before, now, all_keys=True)]
+    changed = [Changed(**change._asdict()) for change in changes(before, now, all_keys=True)]
     metric = now.keep.score
     if lacking := [member.file for member in manifest.members if metric not in member.scores]:
         raise RunFolderError(

@@ -135,7 +135,7 @@ def _num_finished(stages: Sequence[Recipe], runs: Sequence[RunFolder]) -> int:
             )
         now = values_of(stage)
         if found := changes(_with_newer_keys(before["values"], run, now), now):
-            lines = [f"  {Changed(key=c.key, before=c.before, now=c.now)}" for c in found]
+            lines = [f"  {Changed(**change._asdict())}" for change in found]
             raise RunFolderError(
                 f"Stage {stage.name} is finished, and its recipe was different:\n"
                 + "\n".join(lines)

@@ -104,7 +104,7 @@ class Student:
             self._require_intact_teacher()
         before = load_recipe(self.file, imports=False) if self.file.is_file() else self.recipe
         if found := changes(before, self.recipe):
-            lines = [f"  {Changed(key=c.key, before=c.before, now=c.now)}" for c in found]
+            lines = [f"  {Changed(**change._asdict())}" for change in found]
             other = f"remove {self.file} (nothing was trained from it yet), " if self.run.is_new else ""
             raise RunFolderError(
                 f"{self.file} is another recipe:\n"
