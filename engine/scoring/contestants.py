@@ -77,7 +77,7 @@ def score_side_by_side(
             name=trained.name,
             overlaps=found[name][0],
             forward_passes=found[name][1],
-            num_parameters=sum(p.numel() for model in trained.members.values() for p in model.parameters()),
+            num_parameters=trained.num_parameters,
             images_per_second=len(in_memory) / median(seconds[name]),
         )
         for name, trained in contestants.items()

@@ -67,6 +67,11 @@ class Trained:
         first = self.training_data[0] if self.training_data else None
         return [self.data.train_fingerprint if one == first else None for one in self.training_data]
 
+    @property
+    def num_parameters(self) -> int:
+        """Of all members together."""
+        return sum(p.numel() for model in self.members.values() for p in model.parameters())
+
     def for_predictions(self) -> dict[str, nn.Module]:
         """The members, as they predict fastest."""
         return {name: for_predictions(model) for name, model in self.members.items()}

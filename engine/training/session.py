@@ -203,10 +203,8 @@ def _on_the_teacher(recipe: Recipe) -> str:
 
 
 def _on_the_trained_teacher(teacher: Trained) -> str:
-    sizes = sum(map(num_parameters, teacher.members.values()))
-    return (
-        f"teacher: {teacher.name}, {quantity(len(teacher.members), 'model')} of {sizes:,} parameters in all"
-    )
+    models = quantity(len(teacher.members), "model")
+    return f"teacher: {teacher.name}, {models} of {teacher.num_parameters:,} parameters in all"
 
 
 def _rate_of_the_head(section: Optimizer, step: SupervisedStep) -> list[str]:
