@@ -231,15 +231,15 @@ def read_ensemble(path: Path) -> dict[str, Any] | None:
     if content is None:
         return None
     try:
+        named: list[tuple[str, Any]] = []
         for numbers in (*content["members"], *content["ensembles"].values()):
-            named = {metric: numbers.get(metric) for metric in METRICS} | numbers.get("IoU", {})
-            for name, value in named.items():
-                if not (value is None or 0 <= value <= 1):
-                    raise ValueError(f"{name} is {value}, not a share of 1")
+            named += [(metric, numbers.get(metric)) for metric in METRICS]
+            named += numbers.get("IoU", {}).items()
         for name, shares in content.get("agreement", {}).items():
-            for value in (shares["agree"], shares["right"]):
-                if not (value is None or 0 <= value <= 1):
-                    raise ValueError(f"the agreement on {name} is {value}, not a share of 1")
+            named += [(f"the agreement on {name}", shares[key]) for key in ("agree", "right")]
+        for what, value in named:
+            if not (value is None or 0 <= value <= 1):
+                raise ValueError(f"{what} is {value}, not a share of 1")
     except (TypeError, AttributeError, ValueError, KeyError) as error:
         raise RunFolderError(f"{path} is damaged ({error}). Move it away and create it again.") from None
     return content
