@@ -16,7 +16,7 @@ CURVES_IN = (4.6, 2.6)
 
 def comparison_plots(comparison: Comparison) -> dict[str, str]:
     """SVG by title."""
-    colours = dict(zip((method.name for method in comparison.methods), itertools.cycle(SERIES)))
+    colours = _colours(comparison)
     gaps = {method.name: method.gap for method in comparison.methods if method.gap}
     plots = {"mIoU of each seed": _rows(len(colours), lambda axes: _seeds(axes, comparison, colours))}
     if gaps:
@@ -39,7 +39,7 @@ def comparison_plots(comparison: Comparison) -> dict[str, str]:
 
 def class_gaps_plot(comparison: Comparison) -> str:
     """The difference of every class to the first method, as SVG; the largest first."""
-    colours = dict(zip((method.name for method in comparison.methods), itertools.cycle(SERIES)))
+    colours = _colours(comparison)
     by_class = {
         name: {method.name: method.class_gaps[name] for method in comparison.methods[1:]}
         for name in comparison.class_names
@@ -51,6 +51,11 @@ def class_gaps_plot(comparison: Comparison) -> str:
         max(len(order), 0.6 * num_rows),
         lambda axes: _gaps(axes, {name: present[name] for name in order}, colours),
     )
+
+
+def _colours(comparison: Comparison) -> dict[str, str]:
+    """By method, the same in all plots."""
+    return dict(zip((method.name for method in comparison.methods), itertools.cycle(SERIES)))
 
 
 def _rows(num_rows: float, draw: Callable[[Axes], None]) -> str:
