@@ -61,9 +61,7 @@ def num_labelled(labels: Tensor, ignore_index: int, per_image: bool = False) -> 
     return (valid.any(1) if per_image else valid).sum()
 
 
-def num_counted(
-    labels: Tensor, ignore_index: int, class_weights: Tensor | None, per_image: bool = False
-) -> Tensor:
+def num_counted(labels: Tensor, ignore_index: int, class_weights: Tensor | None, per_image: bool) -> Tensor:
     """`num_labelled` without the pixels whose class has the weight 0."""
     if class_weights is not None:
         counted = pixel_weights(labels, ignore_index, class_weights, torch.float32) > 0

@@ -140,7 +140,7 @@ class Stage(nn.Module):
 class MixTransformer(nn.Module):
     """The encoder: four stages at strides 4, 8, 16 and 32."""
 
-    def __init__(self, variant: VariantName, drop_path: float, in_channels: int = 3):
+    def __init__(self, variant: VariantName, drop_path: float, in_channels: int):
         super().__init__()
         channels, depths, _ = VARIANTS[variant]
         rates: Any = torch.linspace(0, drop_path, sum(depths), device="cpu")  # Any: split is not typed

@@ -241,7 +241,7 @@ def _put_into(
     header: dict[str, Any],
     tensors: dict[str, Tensor],
     path: Path,
-    onto_another: bool = False,
+    onto_another: bool,
 ) -> None:
     try:
         for name, module in step.modules.items():

@@ -101,7 +101,7 @@ class Validation:
             raise diverged(step)  # an update with a finite loss can still break the weights
         return Evaluation(scores, log_loss, curves=curves)
 
-    def pictures(self, model: nn.Module, thresholds: Thresholds | None = None) -> list[Picture]:
+    def pictures(self, model: nn.Module, thresholds: Thresholds | None) -> list[Picture]:
         """Some samples with the model's predictions, with the thresholds of its classes if it has any."""
         predictor = self.predictor
         if thresholds:
