@@ -10,7 +10,6 @@ from functools import partial
 from statistics import median
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from engine.data.batches import Batch, scoring_batches
@@ -62,50 +61,49 @@ def score_side_by_side(
     some = next(iter(contestants.values())).members
     device = next(next(iter(some.values())).parameters()).device
     models = {name: one.for_predictions() for name, one in contestants.items()}
-    found = {
-        name: _count(one, models[name], name, dataset, protocol, device, workers, show)
-        for name, one in contestants.items()
-    }
+
+    def run(name: str, batches: Iterable[Batch], on_batch: OnBatch | None = None) -> int:
+        """One pass over images: how many forward passes they need, for each view."""
+        predictor = _Counting(protocol, contestants[name].kind)
+        evaluate(
+            models[name],
+            batches,
+            predictor,
+            len(dataset.class_names),
+            dataset.ignore_index,
+            device,
+            on_batch,
+            {protocol.name: contestants[name].combination},
+            counted=[protocol.name],
+        )
+        return predictor.num_passes
+
+    def count(name: str) -> tuple[Overlaps, int]:
+        """(N, 2, C) of all images, in their order, and their forward passes."""
+        progress, found = ImageProgress(len(dataset), show(f"scoring the {name}")), list[Overlaps]()
+
+        def on_batch(ids: list[str], counts: dict[str, Counts]) -> None:
+            found.extend(of_one.overlaps() for of_one in counts.values())
+            progress.add(len(ids))
+
+        num_passes = run(name, scoring_batches(dataset, device, workers=workers), on_batch)
+        progress.end()
+        return np.concatenate(found), num_passes
+
+    counted = {name: count(name) for name in contestants}
     in_memory = timed_batches(dataset, device)
-    calls = {
-        name: partial(_evaluate, one, models[name], in_memory, dataset, _Counting(protocol, one.kind), device)
-        for name, one in contestants.items()
-    }
+    calls = {name: partial(run, name, in_memory) for name in contestants}
     seconds = interleaved(calls, TIMED_ROUNDS, show("timing"))
     return {
         name: Contestant(
-            name=trained.name,
-            overlaps=found[name][0],
-            forward_passes=found[name][1],
-            num_parameters=trained.num_parameters,
+            name=contestants[name].name,
+            overlaps=overlaps,
+            forward_passes=num_passes / len(overlaps),
+            num_parameters=contestants[name].num_parameters,
             images_per_second=len(in_memory) / median(seconds[name]),
         )
-        for name, trained in contestants.items()
+        for name, (overlaps, num_passes) in counted.items()
     }
-
-
-def _count(
-    trained: Trained,
-    models: dict[str, nn.Module],
-    name: str,
-    dataset: Dataset,
-    protocol: EvaluationProtocol,
-    device: torch.device,
-    workers: int | str,
-    show: Show,
-) -> tuple[Overlaps, float]:
-    """(N, 2, C) of all images, in their order, and the mean number of members that see one."""
-    progress, found = ImageProgress(len(dataset), show(f"scoring the {name}")), list[Overlaps]()
-    predictor, batches = _Counting(protocol, trained.kind), scoring_batches(dataset, device, workers=workers)
-
-    def on_batch(ids: list[str], counts: dict[str, Counts]) -> None:
-        found.extend(of_one.overlaps() for of_one in counts.values())
-        progress.add(len(ids))
-
-    _evaluate(trained, models, batches, dataset, predictor, device, on_batch)
-    progress.end()
-    overlaps = np.concatenate(found)
-    return overlaps, predictor.num_passes / len(overlaps)
 
 
 class _Counting(Predictor):
@@ -129,25 +127,3 @@ class _Counting(Predictor):
         num_exits = 0 if sure is None else int(sure.sum())
         self.num_passes += num_exits + (len(images) - num_exits) * len(combination.used)
         return found
-
-
-def _evaluate(
-    trained: Trained,
-    models: dict[str, nn.Module],
-    batches: Iterable[Batch],
-    dataset: Dataset,
-    predictor: Predictor,
-    device: torch.device,
-    on_batch: OnBatch | None = None,
-) -> None:
-    evaluate(
-        models,
-        batches,
-        predictor,
-        len(dataset.class_names),
-        dataset.ignore_index,
-        device,
-        on_batch,
-        {predictor.protocol.name: trained.combination},
-        counted=[predictor.protocol.name],
-    )
