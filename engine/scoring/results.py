@@ -122,23 +122,23 @@ def evaluate_trained(
             lambda id, counts: count([id], {protocol.name: counts}),
             on_tile,
         )
-        images.end()
-        return _result(tally, protocol.card() | tiling.card(), dataset, split, worst, of_images)
-    [tally] = evaluate(
-        trained.for_predictions(),
-        scoring_batches(dataset, device, workers=trained.recipe.data.workers),
-        Predictor(protocol, nullcontext, trained.kind),
-        len(dataset.class_names),
-        dataset.ignore_index,
-        device,
-        count,
-        {protocol.name: trained.combination},
-        counted=[protocol.name],
-        detailed=True,
-        on_pixels=on_pixels,
-    ).values()
+    else:
+        [tally] = evaluate(
+            trained.for_predictions(),
+            scoring_batches(dataset, device, workers=trained.recipe.data.workers),
+            Predictor(protocol, nullcontext, trained.kind),
+            len(dataset.class_names),
+            dataset.ignore_index,
+            device,
+            count,
+            {protocol.name: trained.combination},
+            counted=[protocol.name],
+            detailed=True,
+            on_pixels=on_pixels,
+        ).values()
     images.end()
-    return _result(tally, protocol.card(), dataset, split, worst, of_images)
+    card = protocol.card() | (tiling.card() if tiling else {})
+    return _result(tally, card, dataset, split, worst, of_images)
 
 
 def _result(
