@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -222,17 +222,16 @@ def _results(
     from engine.data.sample import skipped_ids
     from engine.reporting.console import counted
     from engine.scoring.results import evaluate_trained
-    from engine.scoring.scores_file import recorder
+    from engine.scoring.scores_file import Recorder, recorder
 
     dataset = job.dataset
-    with ExitStack() as stack:
-        record = None
-        if job.out:
-            job.out.mkdir(parents=True, exist_ok=True)
-            names, is_multi = [protocol.name for protocol in protocols], job.trained.kind.is_multi
-            skipped = partial(skipped_ids, dataset)
-            file = recorder(job.out / "scores.h5", dataset.ids, dataset.class_names, names, skipped, is_multi)
-            record = stack.enter_context(file)
+    file: AbstractContextManager[Recorder | None] = nullcontext()
+    if job.out:
+        job.out.mkdir(parents=True, exist_ok=True)
+        names, is_multi = [protocol.name for protocol in protocols], job.trained.kind.is_multi
+        skipped = partial(skipped_ids, dataset)
+        file = recorder(job.out / "scores.h5", dataset.ids, dataset.class_names, names, skipped, is_multi)
+    with file as record:
         return {
             protocol.name: evaluate_trained(
                 protocol,

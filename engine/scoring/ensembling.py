@@ -3,8 +3,9 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -27,7 +28,7 @@ from engine.scoring.numerics import full_float32
 from engine.scoring.options import MEAN_OF
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
-from engine.scoring.scores_file import recorder
+from engine.scoring.scores_file import Recorder, recorder
 from engine.scoring.trained import load_model, require_classes
 from engine.wording import quantity
 from models.folding import for_predictions
@@ -186,19 +187,11 @@ def score_together(
     combinations = {ENSEMBLE: Combination.mean(len(models))} if len(models) > 1 else {}
     kind = kind_of(candidates)
     images = ImageProgress(len(dataset), progress)
-    with ExitStack() as stack:
-        record = None
-        if scores_path:
-            record = stack.enter_context(
-                recorder(
-                    scores_path,
-                    dataset.ids,
-                    dataset.class_names,
-                    [*models, *combinations],
-                    lambda: skipped_ids(dataset),
-                    kind.is_multi,
-                )
-            )
+    names, skipped = [*models, *combinations], partial(skipped_ids, dataset)
+    file: AbstractContextManager[Recorder | None] = nullcontext()
+    if scores_path:
+        file = recorder(scores_path, dataset.ids, dataset.class_names, names, skipped, kind.is_multi)
+    with file as record:
 
         def on_batch(ids: list[str], counts: dict[str, Counts]) -> None:
             if record:
