@@ -27,7 +27,7 @@ def print_comparison(
     """All tables of the methods and members, and what has to be known of their scores."""
     selection, dataset, val = request.selection, request.dataset, request.recipe.data.val
     skipped, shown = skipped_ids(dataset), comparison.shown
-    console.print(methods_table(comparison, selection))
+    console.print(methods_table(comparison))
     console.print(selection_facts(selection, val, request.methods))
     if optimism := optimism_fact(comparison, selection, val):
         console.print(optimism)
@@ -75,7 +75,7 @@ def _exit_cells(point: ExitPoint) -> tuple[str, ...]:
     return level, f"{100 * point.share:.0f} %", f"{point.cost:.2f}", f"{point.mIoU:.4f}"
 
 
-def methods_table(comparison: MethodComparison, selection: Selection) -> Table:
+def methods_table(comparison: MethodComparison) -> Table:
     """One row per method, below the best member; honest scores first, if there are any."""
     results = comparison.results
     is_honest = any(result.honest for result in results.values())

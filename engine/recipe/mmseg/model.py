@@ -42,7 +42,7 @@ def model_section(values: Settings, notes: Notes) -> dict[str, Any]:
         notes.add(head, "type", "there is no such head; upernet takes its place")
         arch = "upernet"
     if arch == "segformer" and variant:
-        section = {"arch": arch, "variant": variant} | _segformer_options(kind, variant, head, backbone)
+        section = {"arch": arch, "variant": variant} | _segformer_options(kind, head, backbone)
     else:
         encoder = f"mit_{variant}" if variant else _encoder(backbone_kind, backbone, notes)
         section = {"arch": arch, "encoder": encoder} | _drop_path(encoder, backbone)
@@ -73,7 +73,7 @@ def _mit_variant(kind: str, backbone: Settings) -> str | None:
     return "b0" if width == 32 else "b2"
 
 
-def _segformer_options(kind: str, variant: str, head: Settings, backbone: Settings) -> dict[str, Any]:
+def _segformer_options(kind: str, head: Settings, backbone: Settings) -> dict[str, Any]:
     if kind == "SegformerHead":
         width, options = head.take("channels", int), {"head": "mmseg"}
     else:  # of the authors' repository
