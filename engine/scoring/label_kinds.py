@@ -8,7 +8,7 @@ Shapes: B images, C classes.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,45 +25,26 @@ from engine.scoring.multi_label import (
 Shape = tuple[int, int, int, int]
 
 
-class LabelKind(Protocol):
-    """`name` is that of a predictor, which may have thresholds of its own."""
-
-    @property
-    def is_multi(self) -> bool: ...
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """(B, C, ...) -> (B, C, ...)"""
-        ...
-
-    def decide(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-        """What is predicted from (B, C, ...), and the probability of that, (B, ...)."""
-        ...
-
-    def maps(self, name: str, shape: Shape, device: torch.device, detailed: bool) -> Any:
-        """Takes the strips of a batch and counts them."""
-        ...
-
-    def tally(self, name: str, num_classes: int, device: torch.device) -> Any:
-        """Adds up the counts of batches."""
-        ...
-
-
 class SingleLabel:
     """A pixel has one class: a softmax, whose largest is predicted; a prediction is (B, ...) class ids."""
 
     is_multi = False
 
     def probabilities(self, logits: Tensor) -> Tensor:
+        """(B, C, ...) -> (B, C, ...)"""
         return logits.softmax(dim=1)
 
     def decide(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """What is predicted from (B, C, ...), and the probability of that, (B, ...)."""
         confidence, prediction = probabilities.max(dim=1)
         return prediction, confidence
 
-    def maps(self, name: str, shape: Shape, device: torch.device, detailed: bool) -> Maps:
+    def maps(self, name: str, shape: Shape, device: torch.device, detailed: bool) -> Any:
+        """Takes the strips of a batch and counts them; `name` is that of a predictor."""
         return Maps(shape, device, detailed)
 
-    def tally(self, name: str, num_classes: int, device: torch.device) -> Tally:
+    def tally(self, name: str, num_classes: int, device: torch.device) -> Any:
+        """Adds up the counts of batches."""
         return Tally.empty(num_classes, device)
 
 
@@ -97,11 +78,14 @@ class MultiLabel:
         thresholds = self.thresholds or (UNDECIDED,) * probabilities.shape[1]
         return probabilities - columns(thresholds, probabilities.device)
 
-    def maps(self, name: str, shape: Shape, device: torch.device, detailed: bool) -> MultiLabelMaps:
+    def maps(self, name: str, shape: Shape, device: torch.device, detailed: bool) -> Any:
         return MultiLabelMaps(shape, device, self.by_name.get(name, self.thresholds))
 
-    def tally(self, name: str, num_classes: int, device: torch.device) -> MultiLabelTally:
+    def tally(self, name: str, num_classes: int, device: torch.device) -> Any:
         return MultiLabelTally.empty(num_classes, device, self.by_name.get(name, self.thresholds))
+
+
+LabelKind = SingleLabel | MultiLabel
 
 
 def label_kind(
