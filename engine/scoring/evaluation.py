@@ -10,11 +10,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from engine.data.batches import Batch
 from engine.scoring.boundary import near_outline
 from engine.scoring.combining import Combination
 from engine.scoring.counting import Counts, Maps, Tally
@@ -46,23 +47,10 @@ class ImageProgress:
             self.show(self.total, self.total)
 
 
-class ScoringBatch(Protocol):
-    """images (B, 3, h, w) uint8, labels (B, h, w) integer, ids: one per image."""
-
-    @property
-    def images(self) -> Tensor: ...
-
-    @property
-    def labels(self) -> Tensor: ...
-
-    @property
-    def ids(self) -> list[str]: ...
-
-
 @torch.no_grad()
 def evaluate(
     models: dict[str, nn.Module],
-    batches: Iterable[ScoringBatch],
+    batches: Iterable[Batch],
     predictor: Predictor,
     num_classes: int,
     ignore_index: int,

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from engine.data.batches import Batch
 from engine.scoring.combining import LEAST, Combination
 from engine.scoring.confusion import confusion_matrices
 from engine.scoring.counting import id_type, most_likely
-from engine.scoring.evaluation import ScoringBatch
 from engine.scoring.metrics import overlaps
 from engine.scoring.predictor import Predictor
 from engine.scoring.statistics import Overlaps
@@ -74,7 +74,7 @@ class Observations:
 @torch.no_grad()
 def observe(
     models: Sequence[nn.Module],
-    batches: Iterable[ScoringBatch],
+    batches: Iterable[Batch],
     predictor: Predictor,
     ignore_index: int,
     pixels_per_image: int,
@@ -146,7 +146,7 @@ def _samples_of(
 @torch.no_grad()
 def count_by_image(
     models: Sequence[nn.Module],
-    batches: Iterable[ScoringBatch],
+    batches: Iterable[Batch],
     predictor: Predictor,
     ignore_index: int,
     wanted: Callable[[str], Iterable[Combination]],
