@@ -65,7 +65,7 @@ class Heartbeat:
         while missing := [rank for rank in ranks if not self._store.check([f"name/{rank}"])]:
             if time.monotonic() > until:
                 raise GroupError(
-                    f"{_listed([f'rank {rank}' for rank in missing])} of {self.world_size} processes did not "
+                    f"{'; '.join(f'rank {rank}' for rank in missing)} of {self.world_size} processes did not "
                     f"start within {self._minutes}. Start one process for each rank, or raise train.timeout."
                 )
             time.sleep(POLL_S)
@@ -167,13 +167,9 @@ class Heartbeat:
         return self._message(ranks, "has ended; its own message says why, unless it was killed")
 
     def _message(self, ranks: list[int], what: str) -> str:
-        names = _listed([self._names[rank] for rank in ranks])
+        names = "; ".join(self._names[rank] for rank in ranks)
         return f"{names} {what}".strip() + f". So all processes end. {GO_ON}"
 
     @property
     def _minutes(self) -> str:
         return f"{self.timeout_s / 60:.3g} min (train.timeout)"
-
-
-def _listed(names: list[str]) -> str:
-    return "; ".join(names)
