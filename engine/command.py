@@ -37,8 +37,8 @@ COMMANDS = {
     "lr_find": "try a range of learning rates on a recipe and suggest one",
     "prepare": "download a public data set, or pack data into one file",
     "doctor": "check images and masks, report errors, and repair them",
-    "export": "write the weights of a run for other libraries",
-    "benchmark": "measure our speed and memory next to those of other libraries",
+    "export": "write a model as ONNX, OpenVINO or torch.export, or its weights for other libraries",
+    "benchmark": "measure speed and memory of Trident and of other libraries",
 }
 
 A_RECIPE = "a recipe file, or the name of one that comes with Trident"

@@ -18,6 +18,8 @@ examples:
   trident run b2_adv data.root=...        the recipe as it is, by name
 """
 
+NOT_MEASURED = "not yet measured"
+
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 there is no such recipe."""
@@ -49,11 +51,13 @@ def _table(shipped: dict[str, Path]) -> "Table":
     """From the comments at the top of each recipe: line 2 is what it trains, then `score` and `time`."""
     from rich.table import Table
 
-    table = Table("recipe", "what it trains", "score", "time")
+    table = Table("recipe", "what it trains", "score", "time", caption_justify="left")
+    table.caption = "Recipes without a score and a time were not measured yet."
     for name, file in shipped.items():
         header = file.read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
         fields = dict(line.removeprefix("# ").split(maxsplit=1) for line in header if len(line.split()) > 2)
-        table.add_row(name, header[1].removeprefix("# "), fields["score"], fields["time"])
+        measured = ("" if fields[key] == NOT_MEASURED else fields[key] for key in ("score", "time"))
+        table.add_row(name, header[1].removeprefix("# "), *measured)
     return table
 
 

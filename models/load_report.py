@@ -80,10 +80,7 @@ class LoadReport:
     def summary(self) -> str:
         """A line for the source, each part, classes that moved, and what else the file holds."""
         layout = self.layout or "unknown"
-        lines = [
-            f"weights {self.source}, layout {layout}, {self.num_parameters:,} parameters, "
-            f"licence: {self.licence}"
-        ]
+        lines = [f"weights {self.source}, layout {layout}, licence: {self.licence}"]
         for name, part in self.parts.items():
             counts = {kind: getattr(part, kind) for kind in ("matched", "missing", "unexpected", "reshaped")}
             found = ", ".join(f"{len(keys)} {kind}" for kind, keys in counts.items() if keys)

@@ -64,9 +64,9 @@ def diagnosis_of(run: Run, studies: Studies) -> RunDiagnosis:
             "Val was not scored image by image (no scores.h5): classes, confusions, places not counted."
         )
     else:
-        whose = "the ensemble, the mean of the members" if run.predictor == ENSEMBLE else run.predictor
+        whose = "the ensemble (the mean of the members)" if run.predictor == ENSEMBLE else run.predictor
         texts |= {
-            "counts": f"Those of classes, confusions, places and calibration: {whose}.",
+            "counts": f"Classes, confusions, places and calibration, below, are those of {whose}.",
             "classes": str(s.classes),
             "confusions": describe_confusions(s.confusions),
             "places": f"{s.edges or 'Errors near outlines: not counted.'} "

@@ -67,7 +67,7 @@ class Classes:
             for c in self.worst[:MOST_NAMED]
         )
         absent = sum(self.num_images == 0)
-        also = f" {quantity(int(absent), 'class has', 'classes have')} no label there." if absent else ""
+        also = f" {quantity(int(absent), 'class has', 'classes have')} no label in val." if absent else ""
         return f"Lowest IoU on val: {named}. {self._imbalance()}{also}"
 
     def _imbalance(self) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from engine.reporting.plots import INK, SERIES, png
 
@@ -33,7 +34,8 @@ def draw_costs(path: Path, report: dict[str, Any]) -> None:
             axes.plot([chosen["cost"]], [chosen["mIoU"]], "D", color=INK, label="its chosen certainty")
         if report["selection"]["same_images"]:
             axes.set_title("selected and scored on the same images: flattering")
-        axes.set_xlabel("forward passes of an image, for each view")
+        axes.set_xlabel("forward passes per image and view")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(f"mIoU on {report['dataset']['split']}")
         figure.legend(loc="outside right upper")
 

@@ -73,9 +73,9 @@ def coloured_bits(bits: Tensor, most_bits: float) -> Pixels:
 
 
 def _drawn_scale(most_bits: float) -> Image.Image:
-    """The colours from 0 to `most_bits`, with values below."""
+    """The colours from 0 to `most_bits`, with values and what they are below."""
     ramp = np.linspace(0, most_bits, SCALE_PX, dtype=np.float32)[None].repeat(2 * TEXT_PX, axis=0)
-    canvas = Image.new("RGB", (SCALE_PX + 8 * TEXT_PX, 3 * TEXT_PX + 3 * GAP_PX), PAPER)
+    canvas = Image.new("RGB", (SCALE_PX + 8 * TEXT_PX, 4 * TEXT_PX + 5 * GAP_PX), PAPER)
     left = 2 * TEXT_PX
     canvas.paste(Image.fromarray(coloured_bits(Tensor(ramp), most_bits)), (left, GAP_PX))
     draw = ImageDraw.Draw(canvas)
@@ -83,6 +83,8 @@ def _drawn_scale(most_bits: float) -> Image.Image:
         place = left + SCALE_PX * tick / NUM_TICKS
         text = f"{most_bits * tick / NUM_TICKS:.2f}" + " bits" * (tick == NUM_TICKS)
         draw.text((place, 2 * TEXT_PX + 2 * GAP_PX), text, INK, font(), anchor="ma")
+    title = "mutual information: how much the members disagree"
+    draw.text((left, 3 * TEXT_PX + 4 * GAP_PX), title, INK, font())
     return canvas
 
 

@@ -78,7 +78,7 @@ def dry_run(recipe: Recipe, process: Process, console: Console, source: RunFolde
     for what, value in {
         "data": escape("\n".join(session.notes)),
         "parameters": f"{num_parameters(session.step.model):,}",
-        "weights": escape(weights),
+        "weights": escape(weights.removeprefix("weights ")),
         "memory": f"{memory_mb(process.device):,.0f} MB at most",
         "an update": f"{update_seconds:.3f} s ({int(recipe.train.batch) / update_seconds:.1f} images/s)",
         "its spread": f"{spread}, {quantity(len(updates), 'update')} after a warm-up",

@@ -84,7 +84,7 @@ def presence(facts: Facts, counts: CountsBySplit) -> Iterator[DataFinding]:
             "never_scored",
             NOTE,
             f"{_counted(found)}: in {train}, but in no mask of {where}",
-            f"The model learns them, but {where} {'do' if len(scored) > 1 else 'does'} not measure how well.",
+            f"They are learned, but {where} {'do' if len(scored) > 1 else 'does'} not measure how well.",
             by_share or by_hand,
             classes=found,
         )
@@ -105,8 +105,8 @@ def presence(facts: Facts, counts: CountsBySplit) -> Iterator[DataFinding]:
             "absent_classes",
             NOTE,
             f"{_counted(found)}: in the class table, but in no mask",
-            "They are left out of the mean, so this mIoU cannot be compared with one over all classes; the "
-            f"model has an output for each that can only be wrong.{first}",
+            "This mIoU cannot be compared with one over all classes: a class that the model predicts nowhere "
+            f"is left out of the mean, and one that it predicts somewhere counts with an IoU of 0.{first}",
             "Nothing, if a pretrained head or a fixed table needs them; otherwise "
             "data.classes=[those present], with masks of the new ids.",
             classes=found,
@@ -131,14 +131,14 @@ def rare(facts: Facts, share: NDArray[np.float64]) -> Iterator[DataFinding]:
         sampling = (
             "data.sampler=rare draws their images more often; "
             if listing.section.sampler == "uniform"
-            else "Their images are drawn more often already, by data.sampler; "
+            else "data.sampler already draws their images more often; "
         )
         yield finding(
             "rare_classes",
             HURTS,
             f"under {_percent(RARE_SHARE)} of the labelled pixels of {listing.train}: {listed}",
-            "The loss is a mean over pixels, so these classes hardly affect it: learned late, or never.",
-            f"{sampling}with augment.crop_on=rare, if the recipe does not have it yet, crops show them.",
+            "The loss is a mean over pixels, so these classes hardly affect it, and are learned late or never.",
+            f"{sampling}augment.crop_on=rare, if the recipe does not have it yet, puts crops where they are.",
             classes=rare_names,
         )
 
