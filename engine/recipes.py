@@ -51,7 +51,9 @@ def _table(shipped: dict[str, Path]) -> "Table":
     """From the comments at the top of each recipe: line 2 is what it trains, then `score` and `time`."""
     from rich.table import Table
 
-    table = Table("recipe", "what it trains", "score", "time", caption_justify="left")
+    table = Table("recipe", "what it trains", caption_justify="left")
+    for heading in ("score", "time"):
+        table.add_column(heading, max_width=22)
     table.caption = "Recipes without a score and a time were not measured yet."
     for name, file in shipped.items():
         header = file.read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
