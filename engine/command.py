@@ -30,7 +30,7 @@ COMMANDS = {
     "evaluate": "score a run or an ensemble under one protocol or several",
     "ensemble": "score the best checkpoints of finished runs, each and combined",
     "predict": "write label maps, overlays and probabilities of images",
-    "serve": "answer images over HTTP, with a page to drop an image on",
+    "serve": "predict images that are sent over HTTP, with a page to drop an image on",
     "compare": "train recipes with several seeds each, and report which is better, with intervals",
     "report": "write one page about runs, side by side and each in detail",
     "diagnose": "report what a run's curve and scores show, or which labels are suspicious",

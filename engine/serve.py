@@ -1,4 +1,4 @@
-"""trident serve RUN: answers images over HTTP with label maps, overlays or their contents, and has a page."""
+"""trident serve RUN: predicts images that are sent over HTTP: label maps, overlays or JSON; and a page."""
 
 import argparse
 import errno

@@ -31,7 +31,7 @@ def draw_costs(path: Path, report: dict[str, Any]) -> None:
             points = [(point["cost"], point["mIoU"]) for point in early_exit["curve"]]
             axes.plot(*zip(*points, strict=True), color=INK, linewidth=1.2, label="early exit")
             chosen = early_exit["chosen"]
-            axes.plot([chosen["cost"]], [chosen["mIoU"]], "D", color=INK, label="its chosen certainty")
+            axes.plot([chosen["cost"]], [chosen["mIoU"]], "D", color=INK, label="early exit, as chosen")
         if report["selection"]["same_images"]:
             axes.set_title("selected and scored on the same images: flattering")
         axes.set_xlabel("forward passes per image and view")
