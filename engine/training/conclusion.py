@@ -24,6 +24,7 @@ from engine.scoring.ensembling import (
     open_val,
     score_together,
 )
+from engine.scoring.evaluation import ENSEMBLE
 from engine.scoring.label_kinds import label_kind
 from engine.scoring.predictor import Predictor
 from engine.training.features import spread
@@ -62,10 +63,10 @@ def conclude(run: RunFolder, session: Session, manifest: Manifest, console: Cons
     contents = read_runs([run])
     gallery = open_gallery(contents[0], recipe.log.images // 2, device)
     write_report(contents, run.report, {run.path: gallery})
-    console.print(scores_table(scores, val.class_names))
+    console.print(scores_table(_by_heading(scores), val.class_names))
     console.print(facts_below(next(iter(scores.values())), skipped_ids(val), protocol.card()))
     for split, on_split in further.items():
-        console.print(scores_table(on_split, val.class_names, f"IoU by class on {split}"))
+        console.print(scores_table(_by_heading(on_split), val.class_names, f"IoU by class on {split}"))
     for line in cautions(contents[0]):
         console.print(escape(line))
     if not recipe.data.select:
@@ -96,3 +97,7 @@ def _scores_on_further_sets(
         )
         for name, split in scored_further(session.recipe.data).items()
     }
+
+
+def _by_heading(scores: dict[str, Scores]) -> dict[str, Scores]:
+    return {"ensemble (mean)" if name == ENSEMBLE else name: value for name, value in scores.items()}

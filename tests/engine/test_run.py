@@ -233,7 +233,8 @@ def test_a_frozen_encoder_is_trained_from_the_first_line_to_the_report(
         tmp_path, "frozen", "model.freeze=encoder", "optimizer.name=lion", "optimizer.betas=[0.9,0.95]"
     )
     assert main(recipe) == 0
-    assert "parameters are frozen" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "parameters are frozen" in printed and "ensemble (mean) ┃" in printed
     first, last = (load_file(path) for path in sorted((tmp_path / "frozen/top").iterdir())[:2])
     same = {key for key, value in first.items() if torch.equal(value, last[key])}
     assert {key for key in first if key.startswith("encoder.")} <= same < set(first)

@@ -137,7 +137,7 @@ def rare(facts: Facts, share: NDArray[np.float64]) -> Iterator[DataFinding]:
             "rare_classes",
             HURTS,
             f"under {_percent(RARE_SHARE)} of the labelled pixels of {listing.train}: {listed}",
-            "The loss is a mean over pixels, so these classes hardly affect it, and are learned late or never.",
+            "The loss is a mean over pixels, so these classes hardly count: they are learned late or never.",
             f"{sampling}augment.crop_on=rare, if the recipe does not have it yet, puts crops where they are.",
             classes=rare_names,
         )

@@ -92,7 +92,7 @@ def _left(config: Config) -> Iterator[str]:
         silent = top in SILENT_AT_TOP | (config.variables - ENTRIES) or key in SILENT
         is_off = not value and not key.endswith("_mult")  # None, False, 0, nothing
         if not (silent or is_off or path.startswith("data.val.pipeline")):
-            why = "code, which is not run" if isinstance(value, NotRead) else "no key of a recipe"
+            why = "code, which is not run" if isinstance(value, NotRead) else "a recipe has no key for it"
             yield f"{place}: {path}={short(value)}: {why}"
     for code in config.not_read:
         yield f"{code.place}: {code.text}: code, which is not run"

@@ -205,7 +205,9 @@ def _resize(step: Settings, notes: Notes) -> dict[str, Any]:
     step.taken.add("keep_ratio")
     size = "scale" if "scale" in step else "img_scale"
     if step.take(size, list) not in (None, OWN_SIZE):
-        notes.add(step, size, "there an image is first resized to fit; augment.scale is relative to its own size")
+        notes.add(
+            step, size, "there an image is first resized to fit; augment.scale is relative to its own size"
+        )
     ratio = step.numbers("ratio_range", [1.0, 1.0])
     return {"scale": [ratio[0], ratio[-1]]}
 
