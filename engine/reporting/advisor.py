@@ -286,7 +286,7 @@ class Advisor:
         return Note(
             "one class",
             f"The model finds {what} of {len(labelled)} classes. Early in a training this is normal; if it "
-            "lasts, check the labels, for a learning rate that is too high or too low, or rare classes.",
+            "lasts, the labels may be wrong, the learning rate too high or too low, or the classes rare.",
             (
                 CHECK_DATA,
                 FIND_LR,

@@ -51,7 +51,7 @@ def answer(segmenter: Segmenter, content: bytes, kind: str, max_pixels: int) -> 
         kind: of `kinds_of`.
 
     Raises:
-        Refused: 400, it is no image; 413, it is too large; 422, it is damaged or has other bands.
+        Refused: 400, it is not an image; 413, it is too large; 422, it is damaged or has other bands.
     """
     pixels = _pixels(segmenter, content, max_pixels)  # (n, h, w)
     try:
@@ -71,7 +71,7 @@ def _pixels(segmenter: Segmenter, content: bytes, max_pixels: int) -> Tensor:
     ending = next((ending for start, ending in ENDINGS.items() if content.startswith(start)), None)
     if ending is None or (ending == ARRAY and segmenter.bands is None):
         kinds = "JPEG, PNG, WebP, BMP, GIF or TIFF" + ", or an NPY array" * (segmenter.bands is not None)
-        raise Refused(400, f"The body is no image: send the content of a file in {kinds}.")
+        raise Refused(400, f"The body is not an image: send the content of a file in {kinds}.")
     too_large = f"The image has more than the {max_pixels:,} pixels that this server takes."
     with NamedTemporaryFile(suffix=ending) as file:  # the readers of some kinds need a file
         file.write(content)

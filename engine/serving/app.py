@@ -118,7 +118,7 @@ def _kind(format: str | None, accept: str, kinds: Mapping[str, str]) -> str:
         if media_type in of_media_type and quality.replace(".", "", 1).isdigit():
             liked.append((float(quality), of_media_type[media_type]))
     if not liked:
-        raise HTTPException(406, f"Accept is to name {' or '.join(dict.fromkeys(kinds.values()))}.")
+        raise HTTPException(406, f"Accept has to name {' or '.join(dict.fromkeys(kinds.values()))}.")
     return max(liked, key=lambda pair: pair[0])[1]
 
 

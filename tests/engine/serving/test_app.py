@@ -140,11 +140,11 @@ def bomb() -> bytes:
 
 
 REFUSED = [
-    (b"", "", 400, "The body is no image: send the content of a file in JPEG, PNG,"),
-    (b"no picture", "", 400, "The body is no image"),
-    (b'{"image": "aGVsbG8="}', "", 400, "The body is no image"),
-    (b"%!PS-Adobe-3.0 EPSF-3.0\n", "", 400, "The body is no image"),
-    (b"\x93NUMPY\x01\x00", "", 400, "The body is no image"),
+    (b"", "", 400, "The body is not an image: send the content of a file in JPEG, PNG,"),
+    (b"no picture", "", 400, "The body is not an image"),
+    (b'{"image": "aGVsbG8="}', "", 400, "The body is not an image"),
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n", "", 400, "The body is not an image"),
+    (b"\x93NUMPY\x01\x00", "", 400, "The body is not an image"),
     (noise(90)[:-2000], "", 422, "The image is damaged: "),
     (b"\x89PNG\r\n\x1a\nrest", "", 422, "The image cannot be read as an image"),
     (b"II*\x00rest", "", 422, "The image cannot be read as an image"),
