@@ -90,10 +90,12 @@ def decided(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -
     augment = recipe.augment
     if augment.crop_on == "rare":
         augment = augment.model_copy(update={"crop_on": [id for id, _ in rare]})
-        which = f"rare classes: {_rare_shares(rare, counts, class_names) if rare else 'none is rare'}"
-        if rare and recipe.data.sampler == "auto":
-            which = "them, too"
-        notes.append(f"crops are redrawn for {which}")
+        if not rare:
+            notes.append("crops are not redrawn, as no class is rare (augment.crop_on)")
+        elif recipe.data.sampler == "auto":  # its note has listed them
+            notes.append("crops are redrawn for them, too")
+        else:
+            notes.append(f"crops are redrawn for rare classes: {_rare_shares(rare, counts, class_names)}")
     return recipe.model_copy(update={"loss": terms, "data": data, "augment": augment}), notes
 
 

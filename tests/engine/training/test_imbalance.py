@@ -123,7 +123,8 @@ def test_crops_on_rare_classes_are_decided_once(recipe_of, tmp_path):
     assert notes[0].endswith(": leaf 0.025 %, plant 0.97 %")
     (tmp_path / "saved.yaml").write_text(recipe.to_yaml())
     assert decided(load_recipe(tmp_path / "saved.yaml"), COUNTS, NAMES) == (recipe, [])
-    assert decided(recipe_of("augment.crop_on=rare"), COUNTS, NAMES)[0].augment.crop_on == []
+    recipe, notes = decided(recipe_of("augment.crop_on=rare"), COUNTS, NAMES)
+    assert recipe.augment.crop_on == [] and "no class is rare" in notes[-1]
 
 
 @pytest.mark.parametrize("sampler", ["auto", "rare", "uniform"])
