@@ -195,24 +195,28 @@ def require_alike(recipes: Sequence[Recipe], *, opens_data: bool) -> None:
     """Raises CompareError where the runs of recipes, once trained, could not be compared.
 
     Args:
-        opens_data: whether val images and classes are compared as well; else the data need not be here.
+        opens_data: whether the data is opened, so that its absence is an error of the data, and val images
+            and classes are compared as well; else the data need not be here.
     """
     first = recipes[0]
+    val = _val_of(first) if opens_data else None
     for recipe in recipes[1:]:
-        if reason := _why_never(first, recipe, opens_data):
+        if reason := _why_never(first, recipe, val):
             raise CompareError(f"{recipe.name} cannot be compared with {first.name}: {reason}")
 
 
-def _why_never(one: Recipe, other: Recipe, opens_data: bool) -> str | None:
+def _why_never(one: Recipe, other: Recipe, first: Dataset | None) -> str | None:
     cards = [EvaluationProtocol.of(recipe.eval).card() for recipe in (one, other)]
     if cards[0] != cards[1]:
         differing = [
             f"{key} {card}, not {cards[0][key]}" for key, card in cards[1].items() if card != cards[0][key]
         ]
         return f"it is scored in another way ({'; '.join(differing)}). Give both the same eval section."
-    if not opens_data or not _val_may_differ(one, other):
+    if first is None or one.data == other.data:
         return None
-    first, second = map(_val_of, (one, other))
+    second = _val_of(other)
+    if not _val_may_differ(one, other):
+        return None
     if first.class_names != second.class_names:
         return f"its classes are {', '.join(second.class_names)}, not {', '.join(first.class_names)}."
     if others := sorted({*first.ids} ^ {*second.ids}):

@@ -286,19 +286,30 @@ def test_recipes_of_other_labels_by_the_same_names_are_not_trained(folder: Path)
             alike(values)
 
 
-def test_data_is_opened_only_where_a_run_is_missing_and_val_may_differ(
+def test_data_that_is_missing_is_reported_before_a_run_starts(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def gone(data: Data, split: str) -> None:
         raise DataError(f"{split} is gone")
 
     monkeypatch.setattr(runs, "open_split", gone)
-    Path("sampled.yaml").write_text("base: plain.yaml\nname: sampled\ndata: {sampler: uniform, workers: 0}\n")
-    require_alike(load_recipes(["plain.yaml", "sampled.yaml"], []), opens_data=True)
-    Path("fewer.yaml").write_text("base: plain.yaml\nname: fewer\ndata: {synthetic: {train_samples: 5}}\n")
-    command = ["plain.yaml", "fewer.yaml", "--seeds", "1", "--out", "new"]
-    assert main(command) == 2
-    assert "is gone" in capsys.readouterr().err and not Path("new").exists()
+    for recipes in (["plain.yaml"], ["plain.yaml", "dice.yaml"]):
+        assert main([*recipes, "--seeds", "1", "--out", "new"]) == 2
+        assert "is gone" in capsys.readouterr().err and not Path("new").exists()
+    require_alike(load_recipes(["plain.yaml", "dice.yaml"], []), opens_data=False)
     monkeypatch.setattr(RunFolder, "is_finished", True)
-    main(command)
+    main(["plain.yaml", "dice.yaml", "--seeds", "1", "--out", "new"])
     assert "is gone" not in capsys.readouterr().err
+
+
+def test_data_is_opened_once_where_all_recipes_have_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    original = runs.open_split
+    monkeypatch.setattr(runs, "open_split", lambda data, split: opened.append(split) or original(data, split))
+    Path("sampled.yaml").write_text("base: plain.yaml\nname: sampled\ndata: {sampler: uniform}\n")
+    require_alike(load_recipes(["plain.yaml", "dice.yaml"], []), opens_data=True)
+    assert opened == ["train", "val"]
+    require_alike(load_recipes(["plain.yaml", "sampled.yaml"], []), opens_data=True)
+    assert opened == ["train", "val"] * 3
