@@ -105,7 +105,7 @@ def _curves(axes: Axes, comparison: Comparison, colours: Mapping[str, str]) -> N
     axes.set_ylabel("mIoU")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
-    axes.legend(loc="lower right")
+    axes.figure.legend(loc="outside upper right", ncols=2)
 
 
 def _costs(
