@@ -78,6 +78,12 @@ def further_parts(out: Path) -> dict[str, Part]:
         **{f"updates-{name}": Part([__file__, str(out), "--updates", name], 110) for name in rest},
         "updates-b2-max": Part([__file__, str(out), "--updates", "b2", "--compile", "max"], 300),
         **{f"peers-{name}": Part([__file__, str(out), "--peers", name], 240) for name in ("b0", "b2")},
+        "depthwise": Part(["-m", "benchmarks.gpu_kernels", str(out), "depthwise"], 300),
+        "attention": Part(["-m", "benchmarks.gpu_kernels", str(out), "attention"], 120),
+        **{
+            f"ensemble-{name}": Part(["-m", "benchmarks.gpu_ensemble", str(out), name], 400)
+            for name in ("b0", "b2")
+        },
         "training": Part(["-m", "engine.run", *train, "train.steps=10000", where, "name=one"], 600),
         "two-ddp": Part([*two, "train.steps=500", where, "name=two-ddp"], 300),
         "two-sharded": Part([*two, "train.steps=500", "train.shard=true", where, "name=two-sharded"], 300),
@@ -220,7 +226,8 @@ def markdown(out: Path, found: dict[str, dict[str, object]]) -> str:
             mfu = f"{row['mfu']:.1%}" if row["mfu"] else "-"
             ms = f"{1000 * median(row['seconds']):.1f}"
             lines += [f"| {facts['date']} | {what} | {ms} | {row['images_per_s']:,.0f} | {peak} | {mfu} |"]
-    return "\n".join(lines) + "\n"
+    tables = (out / f"{name}.md" for name in found["parts"])  # of parts that write their own
+    return "\n".join([*lines, "", *(path.read_text() for path in tables if path.is_file())]) + "\n"
 
 
 if __name__ == "__main__":

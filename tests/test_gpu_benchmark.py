@@ -65,6 +65,13 @@ def test_a_part_that_fails_or_takes_too_long_is_named_and_the_rest_goes_on(
     assert (tmp_path / "fails.log").read_text() == "why\n"
 
 
+def test_the_tables_of_parts_that_write_their_own_are_in_the_page(tmp_path: Path) -> None:
+    (tmp_path / "depthwise.md").write_text("| depthwise |\n")
+    facts = {"environment": {"date": "2026-01-02", "device": "a GPU"}}
+    page = gpu.markdown(tmp_path, facts | {"parts": {"depthwise": "done", "attention": "exit code 1"}})
+    assert page.endswith("\n\n| depthwise |\n\n") and "- attention: exit code 1" in page
+
+
 def test_an_unknown_part_is_refused_with_the_names_of_all(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
