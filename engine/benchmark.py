@@ -1,4 +1,4 @@
-"""trident benchmark model | zoo | loss | augment | data | score | job: next to other libraries."""
+"""trident benchmark model | zoo | loss | augment | data | decode | score | job: next to other libraries."""
 
 import argparse
 from collections.abc import Callable, Iterable
@@ -14,6 +14,7 @@ subjects:
   loss       cross-entropy + Dice, forward and backward
   augment    warp and colour of a batch
   data       random reads of packed images
+  decode     JPEG decoders; with --root on photos
   score      counting a confusion matrix, sliding windows, scoring a split
   job        a whole training and its ensemble, next to a script written by hand; needs --root
 
@@ -51,10 +52,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--batch", type=int, help="images per step (default: 32 on a GPU; on a CPU 1, 2 or 8)"
     )
-    parser.add_argument("--images", type=int, default=128, help="number of images of data (default 128)")
+    parser.add_argument("--images", type=int, default=128, help="of data and decode (default 128)")
     parser.add_argument("--rounds", type=int, default=5, help="counted runs of each contender (default 5)")
+    parser.add_argument("--root", type=Path, help="folder of photos in the layout of VOC, of decode and job")
     job = parser.add_argument_group("job")
-    job.add_argument("--root", type=Path, help="folder of photos in the layout of VOC")
     job.add_argument(
         "--lists",
         nargs=2,
@@ -204,6 +205,20 @@ def _data(arguments: argparse.Namespace, show: Show) -> Measured:
     return title, columns, rows
 
 
+def _decode(arguments: argparse.Namespace, show: Show) -> Measured:
+    from engine.benchmarks.decode import measure
+
+    rows = measure(arguments.root, arguments.images, arguments.rounds, show("decode"))
+    columns: dict[str, Column] = {
+        "decoder": lambda row: row["contender"],
+        "ms per image": lambda row: f"{1000 / row['images_per_s']:.2f}",
+        "images/s": lambda row: f"{row['images_per_s']:,.0f}",
+        "faster than ours": _faster,
+        "same pixels": lambda row: f"{row['same']} of {row['num_images']}",
+    }
+    return "JPEG files in memory to (3, h, w) uint8, one thread", columns, rows
+
+
 def _score(arguments: argparse.Namespace, show: Show) -> Measured:
     from engine.benchmarks.score import measure
 
@@ -257,6 +272,7 @@ SUBJECTS: dict[str, Callable[[argparse.Namespace, Show], Measured]] = {
     "loss": _loss,
     "augment": _augment,
     "data": _data,
+    "decode": _decode,
     "score": _score,
     "job": _job,
 }

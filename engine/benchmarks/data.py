@@ -53,7 +53,7 @@ def measure(num_images: int, rounds: int, progress: Callable[[int, int], None]) 
 
 def _readers(folder: Path, num_images: int) -> Mapping[str, Reader]:
     """Writes the same images in every layout; one way to read each."""
-    _write_voc(folder, num_images)
+    write_voc(folder, num_images)
     files = open_voc(folder, "all")
     for layout in ("encoded", "decoded"):
         write_pack({"all": files}, folder / f"{layout}.h5", layout)
@@ -106,7 +106,7 @@ def _checking(path: Path, order: list[int]) -> Callable[[], None]:
     return call
 
 
-def _write_voc(folder: Path, num_images: int) -> None:
+def write_voc(folder: Path, num_images: int) -> None:
     """Smooth colours with some grain, and blocks of labels, in VOC layout."""
     rng = np.random.default_rng(0)
     h, w = SIZE_PX

@@ -8,11 +8,10 @@ from benchmarks.triton_depthwise import Tile, TritonDepthwise
 
 SMALL = Tile(2, 4, 2, 1)  # so that a small map has several tiles in each direction
 CASES = [
-    (torch.float32, 1e-5, (2, 3, 5, 7), SMALL, SMALL),
+    (torch.float32, 1e-5, (2, 3, 3, 5), SMALL, SMALL),
     (torch.float32, 1e-5, (1, 1, 1, 1), SMALL, SMALL),
-    (torch.float32, 1e-5, (1, 3, 9, 9), kernels.TILES[0], kernels.WEIGHT_TILE),
-    (torch.bfloat16, 2**-8, (1, 3, 4, 5), SMALL, SMALL),  # one rounding, of the result
-    (torch.float16, 2**-11, (1, 3, 4, 5), SMALL, SMALL),
+    (torch.float32, 1e-5, (1, 3, 5, 9), kernels.TILES[0], kernels.WEIGHT_TILE),
+    (torch.bfloat16, 2**-8, (1, 3, 3, 2), SMALL, SMALL),  # one rounding, of the result
 ]
 for dtype, tolerance, shape, tile, kernels.WEIGHT_TILE in CASES:
     generator = torch.Generator().manual_seed(0)

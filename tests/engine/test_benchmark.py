@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from engine.benchmark import main
-from engine.benchmarks import augment, data, measuring, model, score, zoo
+from engine.benchmarks import augment, data, decode, measuring, model, score, zoo
 from engine.data.augment import Augment
 from engine.data.options import Augment as Section
 from engine.scoring.confusion import confusion_matrices
@@ -131,6 +131,29 @@ def test_each_way_of_reading_gives_the_same_pixels(tmp_path: Path) -> None:
             found_image = found_image.view(shape).permute(2, 0, 1)
             found_labels = found_labels.view(data.SIZE_PX)
         assert torch.equal(found_image, image) and torch.equal(found_labels, labels), name
+
+
+def test_decoders_are_compared_on_photos_or_drawn_images(
+    tmp_path: Path, voc_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "decode.json"
+    small = ["decode", "--images", "3", "--rounds", "2"]
+    assert main([*small, "--root", str(voc_folder), "--out", str(out)]) == 0
+    assert "torchvision" in capsys.readouterr().out
+    ours, half, _ = json.loads(out.read_text())["rows"]
+    assert ours["times_faster"] == 1.0 and ours["same"] == ours["num_images"] == 3
+    assert half["same"] == 0 and len(half["seconds"]) == 2
+    assert main([*small, "--root", str(tmp_path)]) == 2
+    assert "JPEGImages has no .jpg" in capsys.readouterr().err
+
+
+def test_half_the_size_is_half_the_size_and_drawn_images_are_decoded_alike() -> None:
+    [file] = decode._files(None, 1)
+    h, w = data.SIZE_PX
+    assert decode.pillow_at_half(file).shape == (3, (h + 1) // 2, w // 2)
+    whole, other = decode.pillow(file), decode.by_torchvision(file)
+    assert whole.shape == other.shape == (3, h, w)
+    assert (whole.float() - other.float()).abs().mean() < 1
 
 
 def test_counting_is_measured_on_counts_that_agree() -> None:
