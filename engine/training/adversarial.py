@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import get_total_norm
 
-from engine.data.batches import Batch
 from engine.training.schedule import ramp_up
 from engine.training.step import Metrics, SupervisedStep, labels_at, one_or_nan
 from losses.adversarial import (
@@ -138,8 +137,8 @@ class AdversarialStep(SupervisedStep):
         self.optimizers["discriminator"] = adversarial.optimizer
         self.scalers["discriminator"] = self.settings.precision.scaler()
 
-    def __call__(self, batch: Batch) -> Metrics:
-        metrics = super().__call__(batch)
+    def apply(self, metrics: Metrics, statistics: Tensor | None) -> Metrics:
+        metrics = super().apply(metrics, statistics)
         if "adv/d_loss" in metrics:
             watchdog, skipped = self.adversarial.watchdog, metrics["adv/d_skipped"] > 0
             accuracy = (metrics["adv/d_acc_real"] + metrics["adv/d_acc_fake"]) / 2
@@ -147,6 +146,9 @@ class AdversarialStep(SupervisedStep):
             metrics |= {"adv/d_accuracy": watchdog.accuracy.clone()}
             metrics |= {"adv/weight_factor": watchdog.factor.clone()}
         return metrics
+
+    def constants(self) -> tuple[float, ...]:
+        return (*super().constants(), self.adversarial.weight_at(self.count))
 
     def backward(self, images: Tensor, labels: Tensor) -> Metrics:
         scheduled = self.adversarial.weight_at(self.count)

@@ -25,6 +25,7 @@ from engine.training.distributed import (
 )
 from engine.training.optim import build_optimizer
 from engine.training.power_average import PowerAverage
+from engine.training.recorded import CudaGraphs, RecordedUpdates
 from engine.training.schedule import factor
 from engine.training.sharding import shard, without_values
 from engine.training.step import Precision, StepSettings, SupervisedStep
@@ -79,7 +80,7 @@ def build_step(
     distillation = None
     if recipe.distill and teacher:
         distillation = Distillation(teacher, recipe.distill, settings.precision.autocast, batch_sum(process))
-    return kind(
+    step = kind(
         model,
         forward,
         loss,
@@ -93,6 +94,9 @@ def build_step(
         distillation=distillation,
         averages=averages,
     )
+    if train.compile == "max":
+        step.recorded = RecordedUpdates(step, CudaGraphs(process.device))
+    return step
 
 
 def _build_mean_teacher(
@@ -131,7 +135,7 @@ def _compiled_and_distributed(recipe: Recipe, model: nn.Module, process: Process
         unlabelled = recipe.data.unlabelled
         has_hooks = recipe.model.auxiliary or (unlabelled and unlabelled.feature_dropout)
         compiles = process.device.type == "cuda" and not has_hooks
-    mode = "max-autotune" if compiles == "max" else None
+    mode = "max-autotune-no-cudagraphs" if compiles == "max" else None  # the whole update is recorded
     whole = compiled(model, process, mode=mode) if compiles else model
     return distribute(whole, process, recipe.train.batch_norm == "sync")
 

@@ -153,6 +153,7 @@ class SupervisedStep:
         self.places = Places(settings.rank, settings.world_size)
         draw_by_place(model, self.places)
         self.probe: GradientProbe | None = None  # set by the run where gradients are logged
+        self.recorded: Callable[[Batch], Metrics] | None = None  # in place of `update`, for train.compile: max
         self.count = 0  # updates done
         self.auxiliary_loss: Tensor | None = None  # of a chunk; its gradient does not pass the logits
         self.all_labels: Tensor | None = None  # of a batch in chunks, (B, S, S), while they run
@@ -196,6 +197,18 @@ class SupervisedStep:
             and not only because of the loss scale of fp16.
         """
         self.begin()
+        metrics = self.recorded(batch) if self.recorded else self.update(batch)
+        self.count += 1
+        for average in (*([self.ema] if self.ema else []), *self.averages):
+            average.update(self.model, step=self.count)
+        return metrics
+
+    def update(self, batch: Batch) -> Metrics:
+        """The part of an update that runs on the device, after `begin` and without the averages."""
+        return self.apply(*self.gradients(batch))
+
+    def gradients(self, batch: Batch) -> tuple[Metrics, Tensor | None]:
+        """Compute all gradients; returns the metrics so far, and the running statistics from before."""
         metrics: Metrics = {}
         statistics = _flat(self._statistics) if self._statistics else None
         if self.mean_teacher and batch.unlabelled:
@@ -205,16 +218,16 @@ class SupervisedStep:
             with context:
                 for name, value in self.backward(images, labels).items():
                     metrics[name] = metrics.get(name, 0) + value / self.settings.accumulate
+        return metrics, statistics
+
+    def apply(self, metrics: Metrics, statistics: Tensor | None) -> Metrics:
+        """Update the parameters by what `gradients` computed; returns all metrics."""
         for name in self.optimizers:
             metrics |= self._apply(name)
         skipped = metrics.pop("skipped") > 0
         if statistics is not None:
             _restore(self._statistics, statistics, skipped)
-        metrics["nan"] = skipped & self._is_broken(metrics["loss"])
-        self.count += 1
-        for average in (*([self.ema] if self.ema else []), *self.averages):
-            average.update(self.model, step=self.count)
-        return metrics
+        return metrics | {"nan": skipped & self._is_broken(metrics["loss"])}
 
     def begin(self) -> None:
         """Set the modes, the weights of the loss and the learning rates for the next update."""
@@ -225,6 +238,10 @@ class SupervisedStep:
             module.eval()
         self.loss.step = self.count
         self._set_learning_rates()
+
+    def constants(self) -> tuple[float, ...]:
+        """What `gradients` takes from the schedule of the next update as numbers of the host."""
+        return tuple(map(self.loss.weight, self.loss.weights))
 
     def backward(self, images: Tensor, labels: Tensor) -> Metrics:
         """Add the gradients of one chunk."""
@@ -266,14 +283,14 @@ class SupervisedStep:
         """The loss of a chunk, scaled for its backward pass."""
         return self.scalers[optimizer].scale(loss / self.settings.accumulate)
 
-    def _probe_of(self, optimizer: str) -> GradientProbe | None:
+    def probe_of(self, optimizer: str) -> GradientProbe | None:
         """The probe, if it is due in this update of the model."""
         is_due = self.probe is not None and optimizer == "optimizer" and self.probe.is_due(self.count)
         return self.probe if is_due else None
 
     def _apply(self, name: str) -> Metrics:
         """The update by one optimiser. With the model's, "skipped" is above 0 if the update was skipped."""
-        optimizer, scaler, probe = self.optimizers[name], self.scalers[name], self._probe_of(name)
+        optimizer, scaler, probe = self.optimizers[name], self.scalers[name], self.probe_of(name)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if all(p.grad is None for p in parameters):
             # A discriminator before its start; the scaler would raise an error.
