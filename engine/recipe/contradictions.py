@@ -72,10 +72,16 @@ def _ways_to_train(recipe: Any) -> Iterator[Contradiction]:
         yield Contradiction((("model", "auxiliary"), ("train", "compile"), ("train", "shard")), text)
     if train.compile == "max" and (train.accumulate != 1 or recipe.data.unlabelled):
         text = (
-            "a CUDA graph writes the gradients of each part of the batch over those of the part before. "
-            "Type train.compile=true, or train.accumulate=1 data.unlabelled=null"
+            "a CUDA graph draws other random numbers for each part of the batch, and the parts of an update "
+            "have to draw the same. Type train.compile=true, or train.accumulate=1 data.unlabelled=null"
         )
         yield Contradiction((("train", "compile"), ("train", "accumulate"), ("data", "unlabelled")), text)
+    if train.compile == "max" and getattr(recipe.model, "checkpointing", False):
+        text = (
+            "the state of the random numbers, which the repeated layers need, cannot be read while a CUDA "
+            "graph is recorded. Type train.compile=true or model.checkpointing=false"
+        )
+        yield Contradiction((("train", "compile"), ("model", "checkpointing")), text)
     if train.ema_widths and not recipe.keep.tail:
         text = "the averages are kept with the latest states. Type keep.tail=8 or train.ema_widths=[]"
         yield Contradiction((("train", "ema_widths"), ("keep", "tail")), text)

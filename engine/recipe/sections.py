@@ -144,7 +144,7 @@ class Train(Section):
     compile: Literal["auto", "max"] | bool = key(
         "auto",
         "compile the model with torch.compile; auto: on a GPU; max: on one GPU, also try several kernels for "
-        "each operation and record CUDA graphs, not measured yet",
+        "each operation, and record whole updates as CUDA graphs; not measured yet",
     )
     shard: bool = key(
         False,

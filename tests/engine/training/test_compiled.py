@@ -12,7 +12,9 @@ from engine.command import recipe_file
 from engine.recipe import RecipeError, load_recipe
 from engine.training.build_step import build_step
 from engine.training.distributed import Process, compiled, distribute
+from engine.training.recorded import RecordedUpdates
 from models.segformer import SegFormer
+from tests.engine.training.recorder import OperationsOfTheCPU
 
 CPU = torch.device("cpu")
 
@@ -40,20 +42,30 @@ def test_compiled_for_several_processes_it_returns_its_logits(group: Process) ->
 
 
 @pytest.mark.parametrize(
-    ("value", "calls"), [("max", ["max-autotune"]), ("true", [None]), ("false", []), ("auto", [])]
+    ("value", "calls"), [("max", ["max-autotune-no-cudagraphs"]), ("true", [None]), ("false", []), ("auto", [])]
 )
 def test_each_value_asks_torch_for_a_mode(
     value: str, calls: list[str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
     monkeypatch.setattr(torch, "compile", lambda model, backend, mode: seen.append(mode) or model)
+    monkeypatch.setattr("engine.training.build_step.CudaGraphs", lambda device: OperationsOfTheCPU())
     recipe = load_recipe(recipe_file("demo"), [f"train.compile={value}"]).in_steps(300)
-    build_step(recipe, SegFormer("b0", 6), 6, Process(0, 1, CPU))
+    step = build_step(recipe, SegFormer("b0", 6), 6, Process(0, 1, CPU))
     assert seen == calls
+    assert isinstance(step.recorded, RecordedUpdates) == (value == "max")
+
+
+def test_max_is_refused_where_layers_are_computed_twice() -> None:
+    lines = ["data.root=a", "train.compile=max", "model.checkpointing=true"]
+    with pytest.raises(RecipeError, match=r"CUDA graph .*Type train\.compile=true or model\.checkpointing=f"):
+        load_recipe(recipe_file("b2_ce_dice"), lines)
+    for line in ("train.compile=true", "model.checkpointing=false"):
+        load_recipe(recipe_file("b2_ce_dice"), [*lines, line])
 
 
 @pytest.mark.parametrize("line", ["train.accumulate=2", "train.accumulate=auto", "data.unlabelled={root: a}"])
-def test_max_is_refused_where_gradients_of_several_passes_add_up(line: str) -> None:
+def test_max_is_refused_where_an_update_has_several_parts(line: str) -> None:
     own = ["data.root=a", line]
     with pytest.raises(RecipeError, match=r"CUDA graph .*Type train\.compile=true, or train\.accumulate=1"):
         load_recipe(recipe_file("lite0_photos"), [*own, "train.compile=max"])

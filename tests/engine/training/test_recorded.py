@@ -43,9 +43,9 @@ SETTINGS = {
     "fp16": {"precision": "fp16", "ema": 0.9, "clip_norm": 1.0},
     "sgd": {"optimizer": {"name": "sgd", "momentum": 0.9, "betas": None}},
     "lion": {"optimizer": {"name": "lion"}},
-    "adversarial": {"adversarial": {}, "ema": 0.9, "clip_norm": 1.0},
-    "ramp": {"adversarial": {"start": 5, "ramp": 2, "at_logits": True}},
-    "gradient penalty": {"adversarial": {"objective": "wgan_gp"}},
+    "adversarial": {"adversarial": {"lr": 2.0**-10}, "ema": 0.9, "clip_norm": 1.0},
+    "ramp": {"adversarial": {"start": 5, "ramp": 2, "at_logits": True, "lr": 2.0**-10}},
+    "gradient penalty": {"adversarial": {"objective": "wgan_gp", "lr": 2.0**-10}},
 }
 
 
