@@ -255,13 +255,17 @@ class Advisor:
         batch, parts = int(self.recipe.train.batch), int(self.recipe.train.accumulate)
         more = next((number for number in range(2 * parts, batch + 1) if batch % number == 0), None)
         crop = self.recipe.augment.crop * 3 // 4
+        is_recorded = self.recipe.train.compile == "max"  # an update in one part, without checkpointing
         smaller = [
-            *([f"train.accumulate={more}"] if more else []),
+            *([f"train.accumulate={more}"] if more and not is_recorded else []),
             *([f"augment.crop={crop}"] if self.recipe.augment.allows(crop) else []),
         ]
         model = self.recipe.model
-        if model.arch in ("linear", "dpt") or (model.arch == "segformer" and model.encoder is None):
+        can_repeat = model.arch in ("linear", "dpt") or (model.arch == "segformer" and model.encoder is None)
+        if can_repeat and not is_recorded:
             smaller.append("model.checkpointing=true")
+        if is_recorded:
+            smaller.append("train.compile=true")
         off = ["data.resident=disk"] if self.data_is_resident else []
         return Note(
             "memory",

@@ -71,7 +71,7 @@ def of_an_update(recipe: Recipe, model: nn.Module, process: Process, saved: RunF
     lines = smaller_update(recipe, model, num_processes)
     message = _with_remedy(what, lines, saved, num_processes)
     in_parts = any(line.startswith("train.accumulate=") for line in lines)
-    if saved is None and in_parts and not recipe.train.shard:
+    if saved is None and in_parts and not recipe.train.shard and recipe.train.compile != "max":
         message += ", or with train.accumulate=auto, which looks for the fewest parts that fit"
     return message
 
@@ -120,7 +120,8 @@ def smaller_update(recipe: Recipe, model: nn.Module, num_processes: int) -> list
     least = least_images(model)
     for more in range(parts + 1, share // least + 1):
         if share % more == 0:
-            return [f"train.accumulate={more}"]
+            is_recorded = recipe.train.compile == "max"  # which takes the batch in one part
+            return [f"train.accumulate={more}", *["train.compile=true"] * is_recorded]
     num_images = share // parts
     if num_images > least:
         return [f"train.batch={num_processes * parts * max(least, num_images // 2)}"]

@@ -122,7 +122,7 @@ class _Recording:
         self._apply: Callable[[], None] | None = None
         optimizers = step.optimizers.values()
         if all(isinstance(o, WITH_TENSOR_RATES) and o.defaults["fused"] for o in optimizers):
-            with self._rates_as_tensors():
+            with self._as_recorded():
                 self._applied, self._apply = recorder.record(self._apply_once)
 
     def __call__(self, batch: Batch) -> Metrics:
@@ -147,14 +147,17 @@ class _Recording:
         return self._step.apply(dict(metrics), statistics)
 
     @contextmanager
-    def _rates_as_tensors(self) -> Iterator[None]:
-        """`capturable` is what Adam asks for, although its fused kernel has its state on the device anyway."""
-        before = [dict(group) for group in self._groups]
+    def _as_recorded(self) -> Iterator[None]:
+        """Rates are tensors, and nothing is measured. `capturable` is what Adam asks for, although its fused
+        kernel has its state on the device anyway."""
+        step, probe, before = self._step, self._step.probe, [dict(group) for group in self._groups]
+        step.probe = None
         for group, rate in zip(self._groups, self._rates, strict=True):
             group |= {"lr": rate, "capturable": True}
         try:
             yield
         finally:
+            step.probe = probe
             for group, own in zip(self._groups, before, strict=True):
                 group.clear()
                 group.update(own)
