@@ -54,6 +54,13 @@ def test_a_frozen_batchnorm_needs_no_two_images() -> None:
     assert smaller_update(recipe, nn.BatchNorm2d(2).eval(), 1) == ["train.accumulate=2"]
 
 
+def test_a_recorded_update_has_one_part_so_more_parts_are_not_recorded() -> None:
+    lines = ["train.batch=4", "train.compile=max"]
+    found = smaller_update(load_recipe(RECIPE, lines), FREE, 1)
+    assert found == ["train.accumulate=2", "train.compile=true"]
+    load_recipe(RECIPE, [*lines, *found])
+
+
 @pytest.mark.parametrize(
     ("protocol", "size", "expected"),
     [
