@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeVar
 
 import torch
-from torch import Tensor
 
 from engine.data.batches import Batch
 from engine.training.dropout import seed_update
@@ -175,6 +174,6 @@ def _naming_what_failed() -> Iterator[None]:
                 raise cause from None
         reason = str(next(cause for cause in causes if cause)).partition("\n")[0]
         raise RunError(
-            f"train.compile: max cannot record an update of this recipe: {reason}. Type the same command with "
-            "train.compile=true, and with --resume if the run has saved a state."
+            f"train.compile: max cannot record an update of this recipe: {reason}. Type the same command "
+            "with train.compile=true, and with --resume if the run has saved a state."
         ) from error

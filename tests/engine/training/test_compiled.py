@@ -42,7 +42,8 @@ def test_compiled_for_several_processes_it_returns_its_logits(group: Process) ->
 
 
 @pytest.mark.parametrize(
-    ("value", "calls"), [("max", ["max-autotune-no-cudagraphs"]), ("true", [None]), ("false", []), ("auto", [])]
+    ("value", "calls"),
+    [("max", ["max-autotune-no-cudagraphs"]), ("true", [None]), ("false", []), ("auto", [])],
 )
 def test_each_value_asks_torch_for_a_mode(
     value: str, calls: list[str | None], monkeypatch: pytest.MonkeyPatch
