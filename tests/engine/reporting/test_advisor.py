@@ -191,6 +191,8 @@ def test_full_memory_is_noted_with_its_place() -> None:
     [note] = notes_after(advisor(memory_shares=lambda: {"RAM": 0.3, "GPU": 0.93}), [{}] * 3)
     assert "GPU is 93% full" in note.text
     assert {"train.accumulate=2", "augment.crop=72", "model.checkpointing=true"} <= set(note.remedies)
+    [note] = notes_after(advisor("train.compile=max", memory_shares=lambda: {"GPU": 0.93}), [{}] * 3)
+    assert note.remedies == ("augment.crop=72", "train.compile=true")
     [note] = notes_after(advisor(memory_shares=lambda: {"RAM": 0.95}, data_is_resident=True), [{}])
     assert note.remedies[0] == "data.resident=disk"
     assert notes_after(advisor(memory_shares=lambda: {"RAM": 0.9, "GPU": 0.9}), [{}]) == []
