@@ -122,4 +122,6 @@ def _given(probabilities: Tensor | None) -> Tensor:
 
 def _column(weights: tuple[float, ...], like: Tensor) -> Tensor:
     """(C or 1, 1, ...), which multiplies (B, C, ...)."""
+    if len(weights) == 1:  # without a copy from the host, for which a training with a teacher would wait
+        return like.new_full([1] * (like.dim() - 1), weights[0])
     return torch.tensor(weights, dtype=like.dtype, device=like.device).view(-1, *[1] * (like.dim() - 2))

@@ -10,7 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 Result = TypeVar("Result")
-WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "bincount", "equal", "is_nonzero")
+# Operations for which the host waits on a device; lift_fresh makes a tensor of numbers of the host.
+WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "bincount", "equal", "lift_fresh")
 
 
 def tensors_of(*values: Any) -> list[Tensor]:

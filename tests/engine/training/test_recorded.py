@@ -5,6 +5,7 @@ Rates are powers of two, as a repeated update reads them as float32.
 
 import sys
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.data.batches import Batch
+from engine.recipe.sections import Distill
+from engine.scoring.combining import Combination
 from engine.training.checkpoint import copied_state
+from engine.training.distillation import Distillation
 from engine.training.fit import RunError
 from engine.training.probe import GradientProbe
 from engine.training.recorded import WARM_UP, RecordedUpdates
@@ -123,6 +127,18 @@ def test_after_a_state_was_loaded_its_tensors_are_recorded(run, make_step, draw_
 
     recorder = both(run, make_step, updates)
     assert (recorder.num_ordinary, recorder.num_recorded) == (2 * WARM_UP, 4)
+
+
+def test_a_teacher_of_several_members_is_recorded(run, make_step, draw_batch, toy) -> None:
+    members = {str(seed): toy(seed=seed).eval() for seed in (1, 2)}
+    teacher = SimpleNamespace(members=members, combination=Combination.mean(2))
+
+    def updates(step):
+        step.distillation = Distillation(teacher, Distill(teacher="runs/a"))
+        for update in range(6):
+            yield step(draw_batch(seed=update))
+
+    assert both(run, make_step, updates).num_repeated == 6
 
 
 class Waiting(nn.Module):
