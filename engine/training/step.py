@@ -153,9 +153,7 @@ class SupervisedStep:
         self.places = Places(settings.rank, settings.world_size)
         draw_by_place(model, self.places)
         self.probe: GradientProbe | None = None  # set by the run where gradients are logged
-        self.recorded: Callable[[Batch], Metrics] | None = (
-            None  # in place of `update`, for train.compile: max
-        )
+        self.recorded: Callable[[Batch], Metrics] | None = None  # for train.compile: max; see recorded.py
         self.count = 0  # updates done
         self.auxiliary_loss: Tensor | None = None  # of a chunk; its gradient does not pass the logits
         self.all_labels: Tensor | None = None  # of a batch in chunks, (B, S, S), while they run
