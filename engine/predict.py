@@ -108,6 +108,8 @@ def predict(arguments: argparse.Namespace) -> int:
     )
     without_effect = told_of_no_effect(job.overrides, [protocol.name], "only images that are named are read")
     without_effect += told_of_unused_range(job.overrides, [image.path for image in job.images])
+    if on_masks:
+        on_masks += " To use them too, type that folder, or those files, as further inputs."
     for line in [on_masks] * bool(on_masks) + without_effect:
         console.print(line, markup=False)
     left_out, several = _write(arguments, job, segmenter, console)
@@ -128,7 +130,7 @@ def _job(arguments: argparse.Namespace) -> _Job:
     """What the arguments ask for, before a model is opened.
 
     Raises:
-        DataError, TilingError: no image is there, files would be replaced, or kinds exclude each other.
+        DataError, TilingError: no image is there, or kinds exclude each other.
     """
     inputs, overrides = paths_and_overrides(arguments.images)
     out: Path = arguments.out
@@ -147,31 +149,27 @@ def _job(arguments: argparse.Namespace) -> _Job:
     if tiling and arguments.uncertainty:
         raise DataError("--uncertainty needs whole images: leave --tile out.")
     images = input_images(inputs, out)
-
-    from engine.reporting.predictions import files_of
-    from engine.reporting.uncertainty import uncertainty_files
-
-    if not arguments.overwrite:
-        maps = uncertainty_files(images, out) if arguments.uncertainty else []
-        _require_new(files_of(images, out, kinds, tiling is not None) + maps)
     if tiling or "polygons" in kinds:
         require_geo()
     return _Job(images, out, kinds, tiling, overrides)
 
 
 def _require_possible(arguments: argparse.Namespace, job: _Job, segmenter: "Segmenter") -> None:
-    """Raises DataError where a model has not what is to be written, or the images have other bands."""
+    """Raises DataError where a model has not what is to be written, files would be replaced, or the images
+    have other bands."""
     from engine.data.formats.bands import image_header
     from engine.data.sample import UnreadableSample
     from engine.reporting.predictions import files_of
+    from engine.reporting.uncertainty import uncertainty_files
 
     if arguments.uncertainty:
         _require_members(arguments.trained, len(segmenter.trained.members), segmenter.kind.is_multi)
     if segmenter.kind.is_multi:
         _require_kinds_of_masks(arguments, job.kinds)
-        if not arguments.overwrite:
-            by_tiles = job.tiling is not None
-            _require_new(files_of(job.images, job.out, job.kinds, by_tiles, segmenter.class_names))
+    if not arguments.overwrite:
+        classes = segmenter.class_names if segmenter.kind.is_multi else ()
+        files = files_of(job.images, job.out, job.kinds, job.tiling is not None, classes)
+        _require_new(files + (uncertainty_files(job.images, job.out) if arguments.uncertainty else []))
     for image in job.images if segmenter.bands else ():
         with suppress(UnreadableSample):  # reported later
             image_header(image.path, segmenter.bands)

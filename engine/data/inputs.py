@@ -2,10 +2,9 @@
 
 import glob
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.data.formats.images import num_pages
@@ -20,13 +19,14 @@ class InputImage:
 
     place: path below the folder of all inputs. name: of the files made of it, without extension.
     input_folder: the innermost folder that the user typed and that contains the image; its parent where the
-    image itself was typed.
+    image itself was typed. is_typed: whether it was, or by a glob.
     """
 
     path: Path
     place: str
     name: str
     input_folder: Path
+    is_typed: bool = False
 
 
 def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
@@ -44,6 +44,7 @@ def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
     """
     folders, problems = list[Path](), list[str]()
     input_folders: dict[Path, Path] = {}
+    typed = set[Path]()
     for text in inputs:
         found = _found(text)
         if isinstance(found, str):
@@ -53,6 +54,8 @@ def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
             is_folder = path.is_dir()
             folder = path if is_folder else path.parent
             folders.append(folder)
+            if not is_folder:
+                typed.add(path)
             for image in _images_in(path) if is_folder else [path]:
                 innermost = max(input_folders.get(image, folder), folder, key=lambda one: len(one.parts))
                 input_folders[image] = innermost
@@ -66,11 +69,20 @@ def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
         )
     root = os.path.commonpath(folders)
     places = [path.relative_to(root) for path in paths]
-    stems = [place.with_suffix("").as_posix() for place in places]
-    is_unique = max(Counter(stem.lower() for stem in stems).values()) == 1
+    images = [
+        InputImage(path, place.as_posix(), "", input_folders[path], path in typed)
+        for path, place in zip(paths, places, strict=True)
+    ]
+    return with_names(images)
+
+
+def with_names(images: Sequence[InputImage]) -> list[InputImage]:
+    """With the shortest names that differ: all without extension, or all with it."""
+    stems = [Path(image.place).with_suffix("").as_posix() for image in images]
+    is_unique = len({stem.lower() for stem in stems}) == len(stems)
     return [
-        InputImage(path, place.as_posix(), stem if is_unique else place.as_posix(), input_folders[path])
-        for path, place, stem in zip(paths, places, stems, strict=True)
+        replace(image, name=stem if is_unique else image.place)
+        for image, stem in zip(images, stems, strict=True)
     ]
 
 

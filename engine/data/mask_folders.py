@@ -1,5 +1,10 @@
-"""Which images below a folder are masks: those in a folder of masks beside one of images, by their names."""
+"""Which images below a folder are masks.
 
+Those in a folder of masks beside one of images, by the names of the folders; and those beside their images in
+one folder, by their own names and by what they hold.
+"""
+
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from functools import cache
@@ -10,8 +15,11 @@ from typing import Any
 from engine.data.formats import format_of
 from engine.data.formats.folder import IMAGES, MASKS
 from engine.data.formats.listing import folders_in
-from engine.data.inputs import InputImage
-from engine.data.sample import first_few
+from engine.data.formats.pairing import PHOTO_ENDINGS, possible_masks
+from engine.data.inputs import InputImage, with_names
+from engine.data.sample import UnreadableSample, first_few
+from engine.data.survey.contents import num_values
+from engine.data.survey.values import MAX_COLOURS
 from engine.wording import some_of
 
 
@@ -19,7 +27,7 @@ def without_masks(images: Sequence[InputImage], section: Any) -> tuple[list[Inpu
     """The images that are no masks, and a sentence on the others; all images if none would be left.
 
     Args:
-        images: those in a folder of masks that the user typed itself are not left out.
+        images: masks that the user typed themselves, or whose folder he typed, are not left out.
         section: a recipe's `data`, whose names of folders count besides the usual ones.
     """
     names = [*product(IMAGES, MASKS), *format_of(section.format).masks_beside, *_own_names(section.folder)]
@@ -39,13 +47,36 @@ def without_masks(images: Sequence[InputImage], section: Any) -> tuple[list[Inpu
     found = [folder_of_masks(image) for image in images]
     left = [image for image, folder in zip(images, found, strict=True) if folder is None]
     folders = list(dict.fromkeys(folder for folder in found if folder))
-    if not folders or not left:
+    where = [f"in a folder of masks beside one of images: {first_few(folders)}"] if folders else []
+    if beside := _masks_beside(left):
+        left = with_names([image for image in left if image.path not in beside])
+        where.append(f"as masks beside their images: {first_few(sorted(beside))}")
+    if not where or not left:
         return list(images), ""
     what = some_of(len(images) - len(left), len(images), "image", "is", "are")
-    return left, (
-        f"{what} left out, found in a folder of masks beside one of images: {first_few(folders)}. "
-        "To use them too, type that folder as a further input."
-    )
+    return left, f"{what} left out, found {' and '.join(where)}."
+
+
+def _masks_beside(images: Sequence[InputImage]) -> set[Path]:
+    """Those with the name of a mask of another image of their folder, and with as few values as masks have."""
+    typed = {image.path for image in images if image.is_typed}
+    in_folder = defaultdict[Path, dict[Path, str]](dict)
+    for image in images:
+        in_folder[image.path.parent][image.path] = image.path.stem
+
+    @cache
+    def holds_few_values(path: Path) -> bool:
+        try:
+            return path.suffix.lower() not in PHOTO_ENDINGS and num_values(path) <= MAX_COLOURS
+        except UnreadableSample:
+            return False
+
+    pairs = (pair for files in in_folder.values() for pair in possible_masks(files))
+    return {
+        mask
+        for mask, image in pairs
+        if mask not in typed and holds_few_values(mask) and not holds_few_values(image)
+    }
 
 
 def _own_names(options: Any) -> Iterator[tuple[str, str]]:

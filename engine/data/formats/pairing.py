@@ -10,7 +10,7 @@ Files that remain without a partner are an error, never dropped.
 
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import takewhile
 from pathlib import Path
 
@@ -114,6 +114,17 @@ def pair_up(
         )
     pairs = [Pair(images[path], path, candidates[core][0]) for core, [path] in found.items()]
     return sorted(pairs, key=lambda pair: pair.id)
+
+
+def possible_masks(files: Names) -> Iterator[tuple[Path, Path]]:
+    """(mask, image) for each file whose name is that of a mask of another file, by one of the rules.
+
+    Names alone are no proof: `a.png` next to `a.jpg` may be the same photo.
+    """
+    for of_image, of_mask in RULES:
+        images = _grouped(files, of_image)
+        for path, name in files.items():
+            yield from ((path, image) for image in images.get(of_mask(name), ()) if image != path)
 
 
 def _are_side_by_side(files: Names) -> bool:

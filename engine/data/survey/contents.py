@@ -56,15 +56,24 @@ def _hold_few_values(folder: Path) -> bool | None:
     found, most = set(), 0
     for path in {*paths[:1], *paths[len(paths) // 2 :][:1], *paths[-1:]}:
         try:
-            values = stored_values(path)
+            number = num_values(path)
         except DataError:  # damaged: the others tell
             continue
-        if values.dtype == np.uint8 and values.ndim == 3 and values.shape[2] >= 3:
-            values = pack(values[..., :3])
-        num_values = len(np.unique(values))
-        found.add(num_values <= MAX_COLOURS)
-        most = max(most, num_values)
+        found.add(number <= MAX_COLOURS)
+        most = max(most, number)
     return found.pop() if len(found) == 1 and most > 1 else None
+
+
+def num_values(path: Path) -> int:
+    """How many values or colours an image holds.
+
+    Raises:
+        UnreadableSample: it cannot be read as a whole.
+    """
+    values = stored_values(path)
+    if values.dtype == np.uint8 and values.ndim == 3 and values.shape[2] >= 3:
+        values = pack(values[..., :3])
+    return len(np.unique(values))
 
 
 def _are_pairs(images: Path, masks: Path) -> bool:

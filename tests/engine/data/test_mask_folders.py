@@ -3,7 +3,9 @@
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from engine.data.inputs import input_images
 from engine.data.mask_folders import without_masks
@@ -77,3 +79,41 @@ def test_all_are_used_where_none_would_be_left(tmp_path: Path) -> None:
     write(tmp_path, "masks/1.png")
     (tmp_path / "images").mkdir()
     assert left(tmp_path, FOLDER, ["."]) == (["masks/1.png"], "")
+
+
+PHOTO = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+COLOURS = np.zeros((20, 20, 3), np.uint8)
+COLOURS[4:9] = 255, 0, 0
+
+
+def draw(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [("a.jpg", "a.png"), ("a.tif", "a.png"), ("b/a.png", "b/a_mask.png"), ("a.jpg", "a.jpg.png")],
+)
+@pytest.mark.parametrize("drawn", [COLOURS, COLOURS[..., 0]])
+def test_masks_beside_their_images_in_one_folder_are_left_out(
+    tmp_path: Path, image: str, mask: str, drawn: np.ndarray
+) -> None:
+    draw(tmp_path / image, PHOTO)
+    draw(tmp_path / mask, drawn)
+    found, note = left(tmp_path, FOLDER, ["."])
+    assert found == [image]
+    assert "1 of 2 images" in note and str(tmp_path / mask) in note
+    assert left(tmp_path, FOLDER, [".", mask]) == (sorted([image, mask]), "")
+    [kept], _ = without_masks(input_images([str(tmp_path)], tmp_path / "out"), Data.model_validate(FOLDER))
+    assert kept.name == str(Path(image).with_suffix(""))  # as if the mask were not there
+
+
+def test_photos_with_the_names_of_masks_are_used(tmp_path: Path) -> None:
+    draw(tmp_path / "a.jpg", PHOTO)
+    draw(tmp_path / "a.png", PHOTO)
+    draw(tmp_path / "a_mask.png", PHOTO[..., 0])
+    draw(tmp_path / "plan.png", COLOURS)  # of no other image
+    (tmp_path / "a.gif").touch()  # unreadable: named where it is predicted
+    names = ["a.gif", "a.jpg", "a.png", "a_mask.png", "plan.png"]
+    assert left(tmp_path, FOLDER, ["."]) == (names, "")
