@@ -44,7 +44,7 @@ from engine.recipe.stages import CHOICE, SCHEMA
 from engine.recipe.text import Path, RecipeError, Sources, dump_yaml
 from engine.scoring.options import Eval
 from engine.training.options import Optimizer
-from engine.training.schedule import Schedule, cycle_steps
+from engine.training.schedule import Schedule
 
 if TYPE_CHECKING:  # type checkers do not accept a union that is made from a listing
     Loss = LossTerm
@@ -173,11 +173,9 @@ class Recipe(Section):
         log_every, tail_every = steps(self.log.every, least=1), steps(self.keep.tail_every, least=1)
         if log_every == "auto" and total_steps is not None:
             log_every = log_steps(self.log, total_steps)
-        if tail_every == "auto" and total_steps is not None and self.keep.tail:
-            if self.schedule.name != "cyclic":
-                tail_every = tail_steps(self.keep, total_steps)
-            elif isinstance(schedule["warmup"], int):
-                tail_every = cycle_steps(self.schedule.model_copy(update=schedule), total_steps)
+        at_ends_of_cycles = self.schedule.name == "cyclic"  # which need not be equally far apart
+        if tail_every == "auto" and total_steps is not None and self.keep.tail and not at_ends_of_cycles:
+            tail_every = tail_steps(self.keep, total_steps)
         changed: dict[str, dict[str, Any]] = {
             "train": {"steps": total, "save_every": steps(self.train.save_every, least=1)},
             "eval": {"every": steps(self.eval.every, least=1)},

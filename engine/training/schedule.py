@@ -113,10 +113,11 @@ def end_of_rise(section: Schedule, num_steps: int) -> int:
     return section.warmup
 
 
-def cycle_steps(section: Schedule, num_steps: int) -> int:
-    """The number of updates of a cycle of cyclic, rounded up."""
+def ends_of_cycles(section: Schedule, num_steps: int) -> list[int]:
+    """The numbers of updates after which a cycle of cyclic is complete; one for each cycle."""
     assert isinstance(section.warmup, int)
-    return max(1, -(-(num_steps - section.warmup) // section.cycles))
+    in_cycles = num_steps - section.warmup
+    return [section.warmup - (-cycle * in_cycles // section.cycles) for cycle in range(1, section.cycles + 1)]
 
 
 def start_of_decay(section: Schedule, num_steps: int) -> int:

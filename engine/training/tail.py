@@ -3,7 +3,7 @@
 With train.ema_widths, the averages of these widths are kept with each state.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from types import MappingProxyType
 
 from torch import Tensor
@@ -11,10 +11,11 @@ from torch import Tensor
 from engine.recipe import Recipe
 from engine.run_folder import Average, LatestState, Manifest, RunFolder, sha256_of
 from engine.training.checkpoint import save_weights
+from engine.training.schedule import ends_of_cycles
 
 
 class TailKeeper:
-    """Keeps states at fixed intervals, counted back from the last update of the training.
+    """Keeps states at fixed intervals, counted back from the last update, or at the ends of the cycles.
 
     Args:
         run: the folder where they are written.
@@ -26,12 +27,11 @@ class TailKeeper:
         self.run = run
         self.manifest = manifest
         self.length = recipe.keep.tail
-        self.every = int(recipe.keep.tail_every) if self.length else 0
-        self.num_steps = int(recipe.train.steps)
+        self.due = _due(recipe) if self.length else ()
 
     def is_due(self, step: int) -> bool:
         """Whether the state after this update is kept."""
-        return self.length > 0 and (self.num_steps - step) % self.every == 0
+        return step in self.due
 
     def keep(
         self,
@@ -70,3 +70,11 @@ class TailKeeper:
         path = self.run.tail / f"{name}.safetensors"
         save_weights(path, tensors, {"step": step})
         return str(path.relative_to(self.run.path)), sha256_of(path)
+
+
+def _due(recipe: Recipe) -> Container[int]:
+    """The numbers of updates after which a state is kept."""
+    every, num_steps = recipe.keep.tail_every, int(recipe.train.steps)
+    if every == "auto":
+        return frozenset(ends_of_cycles(recipe.schedule, num_steps))
+    return range(num_steps, -1, -int(every))

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from engine.recipe import Recipe, load_recipe
 from engine.run_folder import DiskError, Manifest, RunFolder, sha256_of
 from engine.training.checkpoint import save_weights
+from engine.training.schedule import factor
 from engine.training.tail import TailKeeper
 from tests.engine.tiny_run import RECIPE
 from tests.engine.training.checkpoints import new_keeper
@@ -139,11 +140,20 @@ def test_auto_spreads_the_states_over_the_last_quarter(length: int, steps: int) 
 
 
 def test_the_distances_of_checkpoints_become_updates() -> None:
-    cyclic = recipe_of("schedule={name: cyclic, cycles: 3, warmup: 4}", "keep.tail=3", "train.steps=34")
-    assert cyclic.keep.tail_every == 10  # cycles of ten updates after the warm-up
-    epochs = recipe_of("schedule={name: cyclic, cycles: 3, warmup: 1 epoch}", "keep.tail=3", "train.steps=34")
-    assert epochs.keep.tail_every == math.ceil((34 - epochs.schedule.warmup) / 3)
-    uneven = recipe_of("schedule={name: cyclic, cycles: 3, warmup: 4}", "keep.tail=3", "train.steps=33")
-    assert uneven.keep.tail_every == 10  # not after the end of a cycle, when the rate is high again
     recipe = recipe_of("keep={tail: 2, tail_every: 5%, spacing: 20%}", "train.steps=200")
     assert (recipe.keep.tail_every, recipe.keep.spacing) == (10, 40)
+
+
+@pytest.mark.parametrize("warmup", ["4", "1 epoch"])
+@pytest.mark.parametrize(("cycles", "steps"), [(3, 34), (5, 48), (1, 20)])
+def test_the_states_of_a_cyclic_schedule_are_those_before_the_rate_rises_again(
+    run: RunFolder, warmup: str, cycles: int, steps: int
+) -> None:
+    schedule = f"schedule={{name: cyclic, cycles: {cycles}, warmup: {warmup}}}"
+    recipe = recipe_of(schedule, f"keep.tail={cycles}", f"train.steps={steps}", "eval.every=1")
+    rates = [factor(recipe.schedule, recipe.optimizer.lr, step, steps) for step in range(steps)]
+    first = int(recipe.schedule.warmup)
+    rises = [step for step in range(first + 1, steps) if rates[step] > rates[step - 1]]
+    tail = TailKeeper(run, new_keeper(run).manifest, recipe)
+    assert [step for step in range(steps + 1) if tail.is_due(step)] == [*rises, steps]
+    assert len(rises) == cycles - 1
