@@ -147,6 +147,7 @@ def _with_ensembles(arguments: argparse.Namespace, console: "Console") -> int:
     from engine.data import open_split
     from engine.data.overlap import image_files
     from engine.data.ranges import told_of_unused_range
+    from engine.recipe import find_recipe
     from engine.reporting.contestants_table import compare_contestants, open_contestants
     from engine.run_folder import common_folder, require_folder
     from engine.scoring.overrides import told_of_no_effect
@@ -161,6 +162,8 @@ def _with_ensembles(arguments: argparse.Namespace, console: "Console") -> int:
             f"{arguments.what[0]} is one ensemble: name a run, or another ensemble, to compare it with. For "
             f"its own scores type trident evaluate {shlex.quote(arguments.what[0])}"
         )
+    if recipes := [text for text, path in paths.items() if not path.is_dir() and find_recipe(text).is_file()]:
+        raise CompareError(_to_compare_its_run(recipes[0], list(paths)))
     out = arguments.out or common_folder([path.parent for path in paths.values()])
     require_folder(out, "--out")
     contestants = open_contestants(paths, arguments.set)
@@ -172,6 +175,23 @@ def _with_ensembles(arguments: argparse.Namespace, console: "Console") -> int:
     title = f"on {recipe.data.val}, {quantity(len(dataset), 'image')}; differences are paired by image"
     compare_contestants(contestants, title, "first", recipe, dataset, out / "contestants.json", console)
     return 0
+
+
+def _to_compare_its_run(recipe: str, named: "Sequence[str]") -> str:
+    """What to type where a recipe was named beside a saved ensemble."""
+    from engine.recipe import RecipeError, find_recipe, load_stages
+    from engine.run_folder import RunFolder
+
+    what = f"{recipe} is a recipe, and a saved ensemble is compared with what is trained already. "
+    try:
+        run = RunFolder.of(load_stages(find_recipe(recipe))[-1])
+    except RecipeError:  # it needs values that are not in the file
+        run = None
+    if run and not run.kept_nothing():
+        words = [str(run.path) if text == recipe else text for text in named]
+        return f"{what}To compare its run, type {shlex.join(['trident', 'compare', *words])}"
+    folder = run.path if run else "the folder of its run"
+    return f"{what}Train it, and name {folder} instead: trident run {shlex.quote(recipe)}"
 
 
 def _without_lists(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:

@@ -58,7 +58,7 @@ def without_masks(images: Sequence[InputImage], section: Any) -> tuple[list[Inpu
 
 
 def _masks_beside(images: Sequence[InputImage]) -> set[Path]:
-    """Those with the name of a mask of another image of their folder, and with as few values as masks have."""
+    """Those with the name of a mask of another image of their folder, and as few values as masks have."""
     typed = {image.path for image in images if image.is_typed}
     in_folder = defaultdict[Path, dict[Path, str]](dict)
     for image in images:

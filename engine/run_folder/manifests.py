@@ -235,7 +235,7 @@ def read_manifest(path: Path, kind: type[Kind]) -> Kind:
     require_regular(path)
     try:
         return kind.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RunFolderError(no_manifest(path)) from None
     except ValidationError as error:
         first = error.errors()[0]

@@ -13,6 +13,9 @@ def no_manifest(path: Path) -> str:
     folder = path.parent
     if (folder / "combination.json").is_file():
         return f"{folder} {no_run_but_ensemble(folder)}"
+    run = folder.parent.parent
+    if folder.is_file() and (run / path.name).is_file():
+        return f"{folder} is a file of a run. Name the run: {run}"
     return f"{_no_run(folder, path.name)}{near_runs(folder, path.name)}"
 
 
@@ -22,6 +25,8 @@ def no_model(path: Path) -> str:
 
 
 def _no_run(folder: Path, manifest: str) -> str:
+    if folder.is_file():
+        return f"{folder} is a file, not the folder of a run."
     what = f"is not a run folder: it has no {manifest}." if folder.exists() else "does not exist."
     return f"{folder} {what}"
 
@@ -68,5 +73,8 @@ def _around(path: Path, manifests: Sequence[str]) -> list[Path]:
     if not path.parent.exists():  # misspelt too
         folders |= dict.fromkeys(sorted(path.parent.parent.glob("*")))
     names = manifests or ["manifest.json"]
-    found = [file.parent for folder in folders for name in names for file in sorted(folder.glob(f"*/{name}"))]
+    found = [path.parent for name in names if (path.parent / name).is_file()]  # of a folder such as top
+    found += [
+        file.parent for folder in folders for name in names for file in sorted(folder.glob(f"*/{name}"))
+    ]
     return list(dict.fromkeys(found))

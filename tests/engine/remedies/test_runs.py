@@ -30,6 +30,13 @@ def run() -> None:
     shutil.copytree(finished_run().name, ".", dirs_exist_ok=True)
 
 
+def ensemble() -> None:
+    run()
+    assert main(["run", "r.yaml", "name=two", "eval.every=1", "data.doctor=off"]) == 0
+    assert main(["ensemble", "checkpoints/two", "--save", "e"]) == 0
+    write("g.yaml", sandbox.RECIPE.replace("name: r", "name: g"))
+
+
 def floats() -> None:
     run()
     save("floats/0.tif", np.random.default_rng(0).random((40, 40), np.float32))
@@ -48,6 +55,8 @@ def run_without_state() -> None:
 
 CASES = [
     Case("To go on with this run type", "run checkpoints/r", run),
+    Case("To compare its run, type", "compare r.yaml e", ensemble),
+    Case("instead: trident run", "compare g.yaml e", ensemble, more="--dry-run"),
     Case("the encoder of this model has no BatchNorm",
          f"{RUN} model.weights=checkpoints/r model.from_scratch=false train.batch_norm=frozen", run),
     Case("pixels, whose value range is unknown. Type", "predict checkpoints/r floats --out o", floats,

@@ -102,3 +102,20 @@ def test_a_run_without_a_checkpoint_is_answered_with_the_command_wherever_it_is(
         said = no_checkpoint(typed)
         assert "Wait for it, or, if the run was stopped, go on." in said  # a run that trains is locked
         assert said.endswith(f"type trident run {run.recipe} {place}")
+
+
+def test_a_part_of_a_run_is_answered_with_the_run(run: RunFolder) -> None:
+    run.create()
+    run.write_manifest(a_manifest())
+    (run.top / "step-0000001.safetensors").touch()
+    for part in (run.top, run.top / "step-0000001.safetensors"):
+        with pytest.raises(RunFolderError, match=rf"Name .*: {re.escape(str(run.path))}\b"):
+            RunFolder(part).read_manifest()
+
+
+def test_a_recipe_in_place_of_a_run_is_called_a_file(run: RunFolder) -> None:
+    run.create()
+    recipe = run.path.with_name("r.yaml")
+    recipe.touch()
+    with pytest.raises(RunFolderError, match=r"r\.yaml is a file, not the folder of a run\."):
+        RunFolder(recipe).read_manifest()

@@ -127,6 +127,13 @@ def test_crops_on_rare_classes_are_decided_once(recipe_of, tmp_path):
     assert recipe.augment.crop_on == [] and "no class is rare" in notes[-1]
 
 
+def test_crops_on_a_class_that_no_training_image_has_are_named(recipe_of) -> None:
+    absent = ClassCounts(np.array([[90, 10, 0]]), np.array([0]))
+    recipe, notes = decided(recipe_of("augment.crop_on=[2,1]", "data.sampler=uniform"), absent, NAMES)
+    assert recipe.augment.crop_on == [2, 1]
+    assert notes == [f"augment.crop_on has no effect for {NAMES[2]}: no training image has a pixel of it"]
+
+
 @pytest.mark.parametrize("sampler", ["auto", "rare", "uniform"])
 @pytest.mark.parametrize("crop_on", ["none", "rare"])
 def test_rare_classes_are_listed_once_at_the_start_of_a_run(recipe_of, sampler: str, crop_on: str) -> None:
