@@ -2,7 +2,7 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -93,6 +93,8 @@ def _open(section: Any, split: str) -> Dataset:
     missing = [name for name, it in parameters.items() if name not in offered and _is_required(it)]
     if missing:
         raise DataError(f"data.format: {section.format} needs {', '.join(missing)} in the data section.")
+    if is_import_path(section.format):
+        _require_taken(section.format, offered, parameters)
     try:
         dataset = opener(**{name: offered[name] for name in parameters if name in offered})
     except OSError as error:
@@ -114,6 +116,19 @@ def _open(section: Any, split: str) -> Dataset:
     if section.range != "auto" and hasattr(dataset, "value_range"):
         dataset.value_range = ranges_of(section)
     return dataset
+
+
+def _require_taken(format: str, offered: Mapping[str, Any], parameters: Collection[str]) -> None:
+    """Raises DataError for a key that is given, and that an opener from outside has no parameter for."""
+    for name, key, remedy in (
+        ("polygons", "data.polygons", "Type data.polygons=null"),
+        ("palette", "the colours in data.classes", "Give the names of the classes alone"),
+    ):
+        if offered[name] is not None and name not in parameters:
+            raise DataError(
+                f"{key}: {format} has no parameter {name}, so this would have no effect. {remedy}, or give "
+                "the function that parameter."
+            )
 
 
 def _require_data_set(dataset: Any, format: str, split: str) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -168,6 +169,28 @@ def test_a_stage_that_an_earlier_version_finished_is_not_trained_again_for_keys_
     assert "model.drop_path: 0.0 in the run, 0.5 now" in said and "absent" not in said
     assert main(command(tmp_path, "--resume")) == 0
     assert "second is finished" in capsys.readouterr().out
+
+
+def test_a_refused_resume_of_a_stage_says_how_to_go_on_from_its_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = AdversarialStep.__call__
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            AdversarialStep,
+            "__call__",
+            lambda self, *rest: update(self, *rest) if self.count < 3 else full(),
+        )
+        assert main(command(tmp_path)) == 1
+    changed = "stages.second.optimizer.lr=1e-3"
+    assert main(command(tmp_path, changed, "--resume")) == 2
+    said = capsys.readouterr().err
+    found = re.search(r"type (stage=.*) name=<another name> instead of --resume", said)
+    assert found, said
+    assert main(command(tmp_path, changed, *shlex.split(found[1]), "name=other")) == 0
+    manifest = RunFolder(tmp_path / "runs/other/second").read_manifest()
+    assert manifest.finished and manifest.continued_from
+    assert {change.key for change in manifest.continued_from.changes} >= {"optimizer.lr"}
 
 
 def test_the_folders_of_stages_are_answered_with_what_goes_on_with_all_of_them(

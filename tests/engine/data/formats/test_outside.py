@@ -52,7 +52,7 @@ def module(tmp_path: Path, monkeypatch) -> str:
 
 
 def section(format: str, **data) -> Data:
-    return Data.model_validate({"format": format, "classes": ["a", "b"], **data})
+    return Data.model_validate({"format": format, "classes": ["a", "b"]} | data)
 
 
 def message_of(data: Data) -> str:
@@ -108,6 +108,17 @@ def test_errors_of_a_format_from_outside_name_the_key_and_the_problem(
 def test_parameters_of_an_opener_that_have_no_value_are_named(module, tmp_path: Path) -> None:
     message = message_of(section(f"{module}:open_with_more", root=str(tmp_path)))
     assert "data.format" in message and "number" in message
+
+
+def test_keys_that_an_opener_has_no_parameter_for_are_refused(module, tmp_path: Path) -> None:
+    named = {"format": f"{module}:open_flat", "root": str(tmp_path)}
+    message = message_of(section(**named, polygons={"other": "void"}))
+    assert "data.polygons" in message and "no parameter polygons" in message
+    with pytest.raises(DataError, match="found no image"):  # what is typed next gets further
+        open_split(section(**named, polygons=None), "train")
+    colours = [{"name": "a", "colour": [0, 0, 0]}, {"name": "b", "colour": [9, 9, 9]}]
+    named["format"] = f"{module}:open_twice"
+    assert "no parameter palette" in message_of(section(**named, classes=colours))
 
 
 def test_two_images_of_one_id_are_refused(module, tmp_path: Path) -> None:
