@@ -20,13 +20,13 @@ from engine.data.sample import (
     Dataset,
     Sample,
     next_readable,
+    none_readable,
     note_or_raise,
     read_or_error,
     skipped_ids,
 )
 from engine.data.warp import MAX_LEVEL
 from engine.data.workers import auto_workers, read_by_workers
-from engine.wording import quantity
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def scoring_batches(
         yield Batch(_to(device, images), _to(device, labels), [s.id for s in samples])
     if dataset.skipped and len(dataset) and len(skipped_ids(dataset)) == len(dataset):
         reason = next(iter(dataset.skipped.reasons.values()))
-        raise DataError(f"None of the {quantity(len(dataset), 'image')} can be read. The first: {reason}")
+        raise none_readable(dataset, reason)
 
 
 def forward_px(device: torch.device) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the recipe imports this package, and must not load torch
 
 Palette = tuple[tuple[int, int, int], ...]
 Value = TypeVar("Value")
+OR_SKIP = "; data.on_error=skip leaves such images out"  # in the message of an image that cannot be read
 logger = logging.getLogger(__name__)
 
 
@@ -170,7 +171,13 @@ def next_readable(dataset: Dataset, index: int, error: DataError) -> Sample:
         if isinstance(result, Sample):
             return result
         note_or_raise(dataset, place, result)
-    raise DataError(f"None of the {quantity(len(dataset), 'image')} can be read. The first: {error}")
+    raise none_readable(dataset, str(error))
+
+
+def none_readable(dataset: Dataset, reason: str) -> DataError:
+    """The error where all images would be left out, from the reason of one."""
+    reason = reason.replace(OR_SKIP, "")  # that would leave no image
+    return DataError(f"None of the {quantity(len(dataset), 'image')} can be read. The first: {reason}")
 
 
 def require_labels(dataset: Dataset, split: str, remedy: str) -> None:

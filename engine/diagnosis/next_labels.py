@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from engine.data.inputs import InputImage, input_images
 from engine.data.mask_folders import without_masks
 from engine.data.overlap import shared_files
-from engine.data.sample import UnreadableSample, require_one_class_a_pixel
+from engine.data.sample import OR_SKIP, UnreadableSample, require_one_class_a_pixel
 from engine.diagnosis.label_check import open_with_all_checkpoints
 from engine.run_folder import RunFolderError
 from engine.scoring.disagreement import entropy_bits
@@ -82,7 +82,7 @@ class Pool:
                 try:
                     prediction, bits = self.predict(image)
                 except UnreadableSample as error:
-                    self.left_out.append(str(error))
+                    self.left_out.append(str(error).replace(OR_SKIP, ""))  # it is skipped already
                 else:
                     features = (
                         torch.cat(seen).mean(dim=0) if seen else prediction.probabilities.mean(dim=(1, 2))

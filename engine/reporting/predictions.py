@@ -91,6 +91,17 @@ def mask_files(out: Path, class_names: Sequence[str], image: InputImage, tiled: 
 
 
 @contextmanager
+def arrays_of_images(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file; without an array in it, it is not kept, and an earlier one stays."""
+    with written_in_place(path) as temporary:
+        with h5py.File(temporary, "w") as file:
+            yield file
+            is_empty = not len(file)
+        if is_empty:
+            temporary.unlink()
+
+
+@contextmanager
 def prediction_writer(
     out: Path,
     kinds: Sequence[str],
@@ -111,8 +122,7 @@ def prediction_writer(
     """
     with ExitStack() as stack:
         if "probabilities" in kinds:
-            path = stack.enter_context(written_in_place(out / "probabilities.h5"))
-            file = stack.enter_context(h5py.File(path, "w"))
+            file = stack.enter_context(arrays_of_images(out / "probabilities.h5"))
             file.attrs["class_names"] = list(class_names)
             file.attrs["about"] = json.dumps(about)
 

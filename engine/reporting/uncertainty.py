@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import h5py
 import matplotlib as mpl
 import numpy as np
 from PIL import Image, ImageDraw
@@ -20,8 +19,7 @@ from torch import Tensor
 
 from engine.data.inputs import InputImage
 from engine.reporting.pictures import GAP_PX, INK, PAPER, TEXT_PX, Pixels, font
-from engine.reporting.predictions import prediction_file, save_image
-from engine.run_folder import written_in_place
+from engine.reporting.predictions import arrays_of_images, prediction_file, save_image
 from engine.scoring.disagreement import Disagreement
 
 COLOURS = "inferno"
@@ -45,7 +43,7 @@ def uncertainty_writer(
         most_bits: of mutual information, drawn as the brightest colour.
         about: what the attribute `about` of uncertainty.h5 holds, as JSON.
     """
-    with written_in_place(out / "uncertainty.h5") as path, h5py.File(path, "w") as arrays:
+    with arrays_of_images(out / "uncertainty.h5") as arrays:
         arrays.attrs["members"] = list(member_names)
         arrays.attrs["about"] = json.dumps(about)
 

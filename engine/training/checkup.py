@@ -1,6 +1,7 @@
 """The doctor at the start of a run: bad data stops the run, and unchanged data is checked only once."""
 
 import hashlib
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ from engine.data.doctor import DataReport, Listing, report_on
 from engine.data.doctor.copies import trained_and_scored
 from engine.data.doctor.findings import NOTE, SPOILS
 from engine.data.doctor.several import list_sets, naming_sets, report_on_sets
+from engine.data.formats.files import FileDataset
 from engine.data.sets import sets_of
 from engine.recipe import Recipe
 from engine.reporting.console import counted
@@ -105,16 +107,24 @@ def fingerprint(listing: Listing) -> str:
     for sample in listing.samples:
         digest.update(f"{sample.id}\n".encode())
         for file in filter(None, (sample.image, *sample.mask_files)):
-            try:
-                state = file.stat()
-                digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
-            except OSError as error:  # a broken link, which the doctor reports
-                digest.update(f"{file} {error.errno}\n".encode())
+            digest.update(f"{file} {_state(file)}\n".encode())
     if not listing.has_files:
         for split, dataset in listing.opened.items():
             digest.update(f"{split} {dataset.fingerprint()}\n".encode())
     if listing.unlabelled:
-        digest.update(listing.unlabelled.fingerprint().encode())
-        for path in map(listing.unlabelled.image_path, range(len(listing.unlabelled))):
-            digest.update(f"{path} {path.stat().st_mtime_ns}\n".encode())
+        for id, file in zip(listing.unlabelled.ids, _files(listing.unlabelled), strict=True):
+            digest.update(f"unlabelled {id} {file} {_state(file)}\n".encode())
     return digest.hexdigest()
+
+
+def _files(dataset: FileDataset) -> Iterator[Path]:
+    return map(dataset.image_path, range(len(dataset)))
+
+
+def _state(file: Path) -> str:
+    """Size and modification time."""
+    try:
+        state = file.stat()
+    except OSError as error:  # a broken link, which the doctor reports
+        return str(error.errno)
+    return f"{state.st_size} {state.st_mtime_ns}"

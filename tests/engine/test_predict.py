@@ -310,6 +310,20 @@ def test_an_ensemble_shows_where_its_members_disagree(
     assert main([*command, "--overwrite"]) == 0
 
 
+def test_where_no_image_can_be_read_nothing_is_written_or_replaced(
+    voc_ensemble: Path, photos: Path, tmp_path: Path
+) -> None:
+    bad, out = tmp_path / "bad.png", tmp_path / "out"
+    bad.write_text("no image")
+    options = ["--out", str(out), "--save", "labels,probabilities", "--uncertainty"]
+    assert main([str(voc_ensemble), str(bad), *options]) == 1
+    assert not out.exists()
+    assert main([str(voc_ensemble), str(photos / "a"), *options]) == 0
+    before = {name: (out / name).read_bytes() for name in ("probabilities.h5", "uncertainty.h5")}
+    assert main([str(voc_ensemble), str(bad), *options, "--overwrite"]) == 1
+    assert {name: (out / name).read_bytes() for name in before} == before
+
+
 def test_pictures_of_images_that_are_called_like_a_scale_or_legend_stay(
     voc_ensemble: Path, photos: Path, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from engine.data.doctor.image_facts import read_image
 from engine.data.doctor.listing import Listing
 from engine.data.formats.files import FileDataset
 from engine.data.overlap import shared_images
+from engine.data.sample import OR_SKIP
 from engine.wording import quantity, some_of
 
 
@@ -21,14 +22,14 @@ def check_unlabelled(listing: Listing) -> Iterator[DataFinding]:
         facts = pool.map(lambda path: read_image(path, listing.bands).problem, paths)
         problems = {path: problem for path, problem in zip(paths, facts, strict=True) if problem}
     if problems:
-        may_skip = listing.may_skip
-        first = next(iter(problems.values())).removesuffix(".")
+        may_skip = listing.may_skip and len(problems) < len(paths)
+        first = next(iter(problems.values())).replace(OR_SKIP, "").removesuffix(".")
         yield finding(
             "damaged",
             HURTS if may_skip else SPOILS,
             f"{quantity(len(problems), 'unlabelled image')} cannot be read. {first}",
             "Training leaves them out." if may_skip else "Training stops at the first one.",
-            "Replace or remove them." if may_skip else "Replace or remove them; or data.on_error=skip",
+            _remedy(listing.may_skip, len(problems) == len(paths)),
             [*problems],
         )
     for split in filter(listing.opened.__contains__, listing.scored):
@@ -64,6 +65,12 @@ def check_unlabelled(listing: Listing) -> Iterator[DataFinding]:
             "data.unlabelled.root=<the folder of the images alone>",
             drawn,
         )
+
+
+def _remedy(may_skip: bool, are_all: bool) -> str:
+    if are_all:
+        return "Replace them, or train without: data.unlabelled=null"
+    return "Replace or remove them." if may_skip else "Replace or remove them; or data.on_error=skip"
 
 
 def _of_training(dataset: FileDataset, listing: Listing) -> set[str]:

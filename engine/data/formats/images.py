@@ -24,7 +24,7 @@ from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import TiffImageFile
 
 from engine.data.formats.value_range import ValueRanges, scaled, single_range
-from engine.data.sample import DataError, UnreadableSample, require_regular
+from engine.data.sample import OR_SKIP, DataError, UnreadableSample, require_regular
 
 Source = Path | IO[bytes]
 
@@ -33,7 +33,7 @@ ENDINGS_OF_PAGES = (*TIFF_ENDINGS, ".gif", ".webp")  # files that may hold sever
 MAX_PIXELS = "TRIDENT_MAX_PIXELS"  # variable of the environment, so that worker processes have it, too
 OF_SEVERAL_PAGES = 2  # the bit of the tag NewSubfileType for a page among several
 SEPARATE_PLANES = 2  # a value of the tag PlanarConfiguration
-REMEDY = "Replace it, or take it out of the data; data.on_error=skip leaves such images out."
+REMEDY = f"Replace it, or take it out of the data{OR_SKIP}."
 BANDS_HINT = "If it has other bands than RGB, type data.bands=<their number>. "
 # What Pillow raises for broken headers and streams, decompression bombs included.
 BROKEN = (

@@ -211,3 +211,19 @@ def test_the_doctor_names_images_that_have_masks_and_the_masks(voc_folder: Path,
     assert whole["masks_as_images"] == ("spoils", "10 of 20 unlabelled images are masks of the data")
     assert "masks_as_images" not in found(root=str(voc_folder / "JPEGImages"))
     assert found(root=str(photos)) == {}
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_the_doctor_refuses_a_folder_of_which_no_image_can_be_read(
+    voc_folder: Path, tmp_path: Path, on_error: str
+) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "a.png").write_text("no image")
+    (broken / "b.png").symlink_to(tmp_path / "nowhere.png")
+    unlabelled = Unlabelled(root=str(broken))
+    data = Data(root=str(voc_folder), train="train", unlabelled=unlabelled, on_error=on_error)
+    report = report_on(list_samples_of(data), lambda done, total: None)
+    [damaged] = [found for found in report.findings if found.check == "damaged"]
+    assert damaged.severity == "spoils" and damaged.what.startswith("2 unlabelled images")
+    assert damaged.remedy.endswith("data.unlabelled=null") and "data.on_error" not in damaged.what
