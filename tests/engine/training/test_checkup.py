@@ -182,6 +182,16 @@ def test_a_broken_link_is_reported_as_damage(voc_folder, values) -> None:
         check(values)
 
 
+def test_a_broken_link_among_unlabelled_images_is_reported_as_damage(voc_folder, values, tmp_path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (40, 40), "red").save(photos / "a.png")
+    (photos / "b.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(DataError, match="(?s)damaged.*b.png.*data.on_error=skip"):
+        check(values, f"data.unlabelled.root={photos}")
+    assert "damaged" in check(values, f"data.unlabelled.root={photos}", "data.on_error=skip")[1]
+
+
 def test_missing_masks_stop_with_the_readers_message(voc_folder, values) -> None:
     (voc_folder / "SegmentationClass/train_000002.png").unlink()
     with pytest.raises(DataError, match="train_000002.png") as caught:
