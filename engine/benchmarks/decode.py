@@ -69,7 +69,8 @@ def pillow_at_half(file: bytes) -> Tensor:
 
 def by_torchvision(file: bytes) -> Tensor:
     """(3, h, w)"""
-    return decode_jpeg(torch.frombuffer(bytearray(file), dtype=torch.uint8), ImageReadMode.RGB)
+    pixels: Tensor = decode_jpeg(torch.frombuffer(bytearray(file), dtype=torch.uint8), ImageReadMode.RGB)
+    return pixels
 
 
 DECODERS = {OURS: pillow, "Pillow, at half the size": pillow_at_half, "torchvision": by_torchvision}
