@@ -58,11 +58,15 @@ def stages_in(values: dict[str, Any], sources: Sources) -> list[Stage]:
     for number, values_of in enumerate(listed):
         place = inside.get((number,), place)
         name = values_of.get("name") if isinstance(values_of, dict) else None
+        if isinstance(name, int | float):
+            raise RecipeError(
+                f"stages.{number}.name ({place}): expected text, got {name}; write it in quotes: name: '{name}'"
+            )
         if not isinstance(name, str):
             raise RecipeError(
                 f"stages.{number} ({place}): expected a section with a name, such as name: first"
             )
-        if name in [stage.name for stage in stages]:
+        if name.lower() in [stage.name.lower() for stage in stages]:  # one folder on some disks
             raise RecipeError(
                 f"stages.{number}.name ({place}): {name} is the name of another stage; change one"
             )

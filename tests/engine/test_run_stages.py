@@ -421,6 +421,8 @@ def test_the_first_stage_may_name_its_start(tmp_path: Path) -> None:
         ("stages: []", [], "expected a list of sections"),
         ("stages: [{train.steps: 3}]", [], r"stages.0 .*two.yaml:2.*expected a section with a name"),
         ("stages: [{name: a}, {name: a}]", [], r"stages.1.name .*a is the name of another stage"),
+        ("stages: [{name: a}, {name: A}]", [], r"stages.1.name .*A is the name of another stage"),
+        ("stages: [{name: 7}]", [], r"stages.0.name .*expected text, got 7; .* name: '7'"),
         ("stages: [{name: ../a}]", [], "name .*expected a folder name"),
         ("stages: [{name: a, base: demo}]", [], "stages.0.base .*a stage cannot change this"),
         ("stages: [{name: a, train.stepps: 3}]", [], r"train.stepps .*two.yaml:2.*did you mean.*steps"),
