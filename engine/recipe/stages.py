@@ -60,7 +60,8 @@ def stages_in(values: dict[str, Any], sources: Sources) -> list[Stage]:
         name = values_of.get("name") if isinstance(values_of, dict) else None
         if isinstance(name, int | float):
             raise RecipeError(
-                f"stages.{number}.name ({place}): expected text, got {name}; write it in quotes: name: '{name}'"
+                f"stages.{number}.name ({place}): expected text, got {name}; write it in quotes: "
+                f"name: '{name}'"
             )
         if not isinstance(name, str):
             raise RecipeError(
