@@ -54,6 +54,8 @@ def test_recipe_keys_are_answered(override: str, key: str) -> None:
         ("device=cuda", "CUDA_VISIBLE_DEVICES"),
         ("optimizer.scheduler=poly", "did you mean schedule.name=poly?"),
         ("schedule.optim=sgd", "did you mean optimizer.name=sgd?"),
+        ("distill=checkpoints/a", "did you mean distill.teacher=checkpoints/a?"),
+        ("data.unlabelled=photos", "did you mean data.unlabelled.root=photos?"),
         ("eval.log_interval=5", "did you mean log.every=5?"),
         ("data.num_classes=3", "that of the names in data.classes"),
         ("model.num_classes=3", "that of the names in data.classes"),

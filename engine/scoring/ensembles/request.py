@@ -70,7 +70,7 @@ class Request:
         methods, widths = possible_methods(methods, chosen)
         if with_latest_states:
             chosen, states = with_latest(chosen, states), []
-        require_several(chosen, methods, is_kept)
+        require_several(chosen, methods, is_kept, is_limited=1 in (top, per_run))
         require_intact_parts(states if set(methods) & set(OF_TAILS) else [], widths)
         recipe, dataset = open_val(chosen[0], overrides)
         if repeats and len(dataset) < 2:
@@ -183,18 +183,19 @@ def possible_methods(methods: list[str], chosen: list[Candidate]) -> tuple[list[
     return [method for method in methods if method not in lacking], widths
 
 
-def require_several(chosen: Sequence[Candidate], methods: list[str], is_kept: bool) -> None:
+def require_several(chosen: Sequence[Candidate], methods: list[str], is_kept: bool, is_limited: bool) -> None:
     """Raises RunFolderError if there is only one checkpoint to combine.
 
     Args:
         is_kept: whether the ensemble is saved, or teaches a student.
+        is_limited: whether --top or --per-run may have left others out.
     """
     if set(methods) <= {*OF_TAILS, *OF_WIDTHS}:
         return
     if len(chosen) == 1 and (methods != ["mean"] or is_kept):
+        more = ", or raise --top or --per-run" if is_limited else ", or train with keep.top=3"
         raise RunFolderError(
-            f"{chosen[0].path} is the only checkpoint: nothing to combine. Name more runs, or raise "
-            "--top or --per-run."
+            f"{chosen[0].path} is the only checkpoint: nothing to combine. Name more runs{more}."
         )
 
 
