@@ -63,7 +63,7 @@ def load(
 
     Args:
         path: a run folder, whose best checkpoint is taken, a file of its top/, or a saved ensemble's folder.
-        device: such as "cpu"; None takes the GPU if there is one.
+        device: such as "cpu"; None takes the GPU if there is one, and of several GPUs all for an ensemble.
         overrides: recipe values for how it predicts, such as ["eval.flip=true"].
 
     Returns:

@@ -241,7 +241,7 @@ class Keep(Section):
     tail_every: LogInterval = key(
         "auto",
         "updates between two of these, counted back from the last update; auto: spread over the last quarter "
-        "of the training, or with schedule: cyclic the ends of the cycles",
+        "of the training; with schedule.name: cyclic, a state at the end of each cycle",
     )
 
     @property

@@ -93,15 +93,20 @@ class Predictor:
 
         Where an early exit leaves out all other members for all of the images, these do not run.
         """
-        names = list(models)
-        found = {name: self.pieces(models[name], images) for name in alone}
+        names, found = list(models), dict[str, Pieces]()
+        # A copy between two GPUs waits for what was started on either, so the images are copied before any
+        # forward pass, and the logits after the last one: members on different GPUs run at the same time.
+        there = {name: images.to(_device_of(model, images)) for name, model in models.items()}
+
+        def start(some: Iterable[str]) -> None:
+            started = {name: self.pieces(models[name], there[name]) for name in some if name not in found}
+            found.update({name: pieces.to(images.device) for name, pieces in started.items()})
 
         def run(numbers: Sequence[int]) -> list[Pieces | None]:
-            for name in (names[number] for number in numbers):
-                if name not in found:
-                    found[name] = self.pieces(models[name], images)
+            start(names[number] for number in numbers)
             return [found.get(name) for name in names]
 
+        start(alone)
         for combination in combinations:
             if early_exit := combination.early_exit:
                 sure = sure_images(run([early_exit.member]), combination)
@@ -115,7 +120,7 @@ class Predictor:
 
         The model may be on another device than the images; its logits are on theirs.
         """
-        at_once, device = min(at_once, len(seen)), next(model.parameters(), seen).device
+        at_once, device = min(at_once, len(seen)), _device_of(model, seen)
         try:
             with self.autocast():
                 parts = torch.split(seen.to(device), at_once)
@@ -130,6 +135,11 @@ class Predictor:
         """(..., h, w) -> (..., H, W): the region of images or labels that the protocol scores."""
         top, left, height, width = self.protocol.region(*maps.shape[-2:])
         return maps[..., top : top + height, left : left + width]
+
+
+def _device_of(model: nn.Module, images: Tensor) -> torch.device:
+    """That of the images for a model without parameters."""
+    return next(model.parameters(), images).device
 
 
 def _seen(images: Tensor, view: View) -> Tensor:

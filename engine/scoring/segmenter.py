@@ -127,7 +127,7 @@ def open_segmenter(
     """The run, checkpoint or ensemble that `open_trained` opens, with the protocol of its recipe.
 
     Args:
-        device: None takes the GPU if there is one, and of several all, if this is an ensemble.
+        device: None takes the GPU if there is one, and of several GPUs all for an ensemble.
         overrides: as of `open_trained`; "eval.flip=true" changes the protocol.
         step: of a run's kept checkpoint; None takes the best.
 

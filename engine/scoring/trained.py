@@ -221,7 +221,7 @@ def load_model(
 def devices_of_members(device: torch.device, num_members: int) -> list[torch.device]:
     """Where each member of an ensemble runs: "cuda" means all GPUs in turn, so that members run together.
 
-    A device with a number, such as "cuda:0", has all members.
+    A device with a number, such as "cuda:0" or that of a training, has all members.
     """
     if device.type != "cuda" or device.index is not None:
         return [device] * num_members

@@ -59,6 +59,10 @@ class Pieces:
     def device(self) -> torch.device:
         return self.pieces[0].logits.device
 
+    def to(self, device: torch.device) -> "Pieces":
+        """The same logits on a device."""
+        return replace(self, pieces=[Piece(piece.view, piece.logits.to(device)) for piece in self.pieces])
+
     @property
     def layout(self) -> list[tuple[object, ...]]:
         """Equal for two models whose logits describe the same places."""

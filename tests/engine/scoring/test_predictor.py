@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.scoring import predictor
+from engine.scoring.combining import Combination
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
+from engine.scoring.upsampling import Pieces
 
 
 class Pointwise(nn.Module):
@@ -224,6 +226,24 @@ def test_a_model_on_another_device_gets_the_images_there_and_its_logits_come_bac
     devices: list[str] = []
     assert predict(Elsewhere().to("meta"), images).device == images.device
     assert devices == ["meta"]
+
+
+def test_logits_come_back_after_the_forward_pass_of_the_last_member(
+    images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    come_back = Pieces.to
+
+    def noted(pieces: Pieces, device: torch.device) -> Pieces:
+        events.append("back")
+        return come_back(pieces, device)
+
+    monkeypatch.setattr(Pieces, "to", noted)
+    models = {name: Strided().eval() for name in ("first", "second")}
+    for name, model in models.items():
+        model.register_forward_hook(lambda module, inputs, logits, name=name: events.append(name))
+    Predictor(EvaluationProtocol(), nullcontext).together(models, Combination.mean(2), images)
+    assert events == ["first", "second", "back", "back"]
 
 
 def test_where_the_memory_is_full_fewer_images_run_at_once(images: Tensor) -> None:
