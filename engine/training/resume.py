@@ -37,11 +37,14 @@ def with_batch_of(run: RunFolder, recipe: Recipe) -> Recipe:
 
 
 @contextmanager
-def resumed_run(run: RunFolder, session: Session, report: DataReport | None) -> Iterator[Manifest]:
+def resumed_run(
+    run: RunFolder, session: Session, report: DataReport | None, choice: str = ""
+) -> Iterator[Manifest]:
     """Load the saved state of a run into the step; the folder is locked for the time of the training.
 
     Args:
         report: the doctor's findings in the data, which are kept in the folder.
+        choice: what chooses the stage in a command that is suggested, `stage=<name> `.
 
     Raises:
         RunFolderError: another process trains in the folder; the recipe or the images differ; no state is
@@ -52,7 +55,7 @@ def resumed_run(run: RunFolder, session: Session, report: DataReport | None) -> 
         if session.process.is_main:
             run.sweep()
         before = load_recipe(run.recipe)
-        _require_same_training(run, manifest, session, before)
+        _require_same_training(run, manifest, session, before, choice)
         if report:
             write_json(run.doctor, report.to_dict())
             run.write_final(manifest, run.doctor)
@@ -65,7 +68,9 @@ def resumed_run(run: RunFolder, session: Session, report: DataReport | None) -> 
         yield manifest
 
 
-def _require_same_training(run: RunFolder, manifest: Manifest, session: Session, before: Recipe) -> None:
+def _require_same_training(
+    run: RunFolder, manifest: Manifest, session: Session, before: Recipe, choice: str
+) -> None:
     """Raises RunFolderError if the recipe or the images differ from those that the run started with."""
     other_images = session.train.fingerprint() != manifest.data.train_fingerprint
     changed = [
@@ -80,7 +85,7 @@ def _require_same_training(run: RunFolder, manifest: Manifest, session: Session,
             f"--resume continues exactly the training of {run.path}, but the recipe differs:\n"
             + "\n".join(changed)
             + "\nUndo these changes, or start a new run: with them, from the state of this one, type "
-            + f"--continue-from {shlex.quote(str(run.path))} name=<another name>{longer} instead of "
+            + f"{choice}--continue-from {shlex.quote(str(run.path))} name=<another name>{longer} instead of "
             + f"--resume. From the best checkpoint, with the recipe of this run: {run.command_of_another()}"
         )
     if other_images:

@@ -1,7 +1,6 @@
 """The stages of one recipe as one run: a folder each below one parent, and one report over all."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -107,8 +106,8 @@ def train_stages(
             continue
         console.print(f"\n[bold]{title}[/]")
         is_last = number == len(stages)
-        with _choosing(stage.name):
-            train(stage, process, console, resume, callbacks, leaves_group=is_last)
+        choice = f"stage={stage.name} "
+        train(stage, process, console, resume, callbacks, leaves_group=is_last, choice=choice)
         if not is_last:
             wait_for_all(process)  # until the main process has scored this stage
     if process.is_main:
@@ -116,16 +115,6 @@ def train_stages(
         console.print(_table(runs, stages[-1].keep.metric))
         console.print(f"{'all stages':<12} {escape(str(parent / 'report.html'))}")
     return Run(runs[-1])
-
-
-@contextmanager
-def _choosing(stage: str) -> Iterator[None]:
-    """A context that adds the choice of the stage to a message that suggests --continue-from."""
-    try:
-        yield
-    except RunFolderError as error:
-        error.args = (str(error).replace("type --continue-from", f"type stage={stage} --continue-from"),)
-        raise
 
 
 def _num_finished(stages: Sequence[Recipe], runs: Sequence[RunFolder]) -> int:

@@ -58,6 +58,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     continue_from: Path | None = None,
     leaves_group: bool = True,
+    choice: str = "",
 ) -> Run:
     """Train, keep the best, ensemble them, write the report.
 
@@ -66,6 +67,7 @@ def train(
         callbacks: called after the recipe's loggers.
         continue_from: the folder of another run, from whose state a new run goes on.
         leaves_group: whether all processes but the main one may end after the last update.
+        choice: `stage=<name> `, where the recipe has stages: what chooses this one in a command.
 
     Raises:
         RunFolderError: the folder of the run exists (without `resume`), holds other files than a run's, or
@@ -99,7 +101,7 @@ def train(
     if goes_on:
         recipe = with_batch_of(run, recipe)
     with stopped_at_once(partial(after_a_stop, run)):
-        return _train(recipe, process, console, run, source, goes_on, callbacks, leaves_group)
+        return _train(recipe, process, console, run, source, goes_on, callbacks, leaves_group, choice)
 
 
 def _train(
@@ -111,13 +113,17 @@ def _train(
     goes_on: bool,
     callbacks: Sequence[Callback],
     leaves_group: bool,
+    choice: str,
 ) -> Run:
     others = [*build_loggers(recipe.log.to), *callbacks]
     data_report = check_data(recipe, process, console)
     settings = partial(torch_settings, recipe.train.deterministic, process.device)
     with settings():
         session = build_session(recipe, process, partial(counted, console), goes_on or source is not None)
-    opened = resumed_run(run, session, data_report) if goes_on else new_run(run, session, data_report, source)
+    if goes_on:
+        opened = resumed_run(run, session, data_report, choice)
+    else:
+        opened = new_run(run, session, data_report, source)
     with naming_disk_errors(run.path, GO_ON), opened as manifest:
         keep = session.recipe.keep
         keeper = TopKeeper(run, manifest, keep.top, int(keep.spacing))
