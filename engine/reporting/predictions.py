@@ -15,7 +15,7 @@ Shapes: an image of h x w pixels, C classes.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import h5py
@@ -90,15 +90,17 @@ def mask_files(out: Path, class_names: Sequence[str], image: InputImage, tiled: 
     return [prediction_file(out, f"labels/{folder}", image, tiled) for folder in folders]
 
 
+class _NoArrays(Exception):
+    """No image had an array to be written."""
+
+
 @contextmanager
 def arrays_of_images(path: Path) -> Iterator[h5py.File]:
     """A new HDF5 file; without an array in it, it is not kept, and an earlier one stays."""
-    with written_in_place(path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            yield file
-            is_empty = not len(file)
-        if is_empty:
-            temporary.unlink()
+    with suppress(_NoArrays), written_in_place(path) as temporary, h5py.File(temporary, "w") as file:
+        yield file
+        if not len(file):
+            raise _NoArrays
 
 
 @contextmanager

@@ -167,8 +167,6 @@ def require_intact(path: Path, sha256: str) -> None:
 def written_in_place(path: Path) -> Iterator[Path]:
     """A temporary path; it replaces `path` when the block succeeds, and is removed when it fails.
 
-    A block that has nothing to write leaves no file there, and `path` stays as it was.
-
     Raises:
         DiskError: the disk refuses the file; the old one is intact.
     """
@@ -176,10 +174,9 @@ def written_in_place(path: Path) -> Iterator[Path]:
     with naming_disk_errors(path):
         try:
             yield temporary
-            if temporary.exists():
-                with temporary.open("rb") as file:
-                    os.fsync(file.fileno())
-                temporary.replace(path)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
         finally:
             with suppress(OSError):  # on a failing disk it may stay; it must not hide the error
                 temporary.unlink(missing_ok=True)

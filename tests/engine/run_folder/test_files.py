@@ -63,6 +63,14 @@ def test_a_file_is_unchanged_when_the_block_fails(tmp_path: Path, error: type[Ba
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_block_that_writes_no_file_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), written_in_place(path):
+        pass
+    assert path.read_text() == "old"
+
+
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_a_new_folder_is_removed_when_the_block_fails(tmp_path: Path, error: type[BaseException]) -> None:
     with pytest.raises(error), new_folder(tmp_path / "out"):
