@@ -115,14 +115,19 @@ def predict(arguments: argparse.Namespace) -> int:
     left_out, several = _write(arguments, job, segmenter, console)
     if several:
         console.print(note_on_pages(several), markup=False)
-    for kind in job.kinds if len(left_out) < len(job.images) else ():
+    is_any_read = len(left_out) < len(job.images)
+    of_all = [job.out / f"{kind}{OF_ALL[kind]}" for kind in job.kinds if kind in OF_ALL]
+    of_all += [job.out / "uncertainty.h5"] * arguments.uncertainty
+    for path in () if is_any_read else filter(Path.exists, of_all):
+        console.print(f"{path} is that of an earlier prediction.", markup=False)
+    for kind in job.kinds if is_any_read else ():
         console.print(f"written: {job.out / kind}{OF_ALL.get(kind, '/')}", markup=False)
-    if arguments.uncertainty and len(left_out) < len(job.images):
+    if arguments.uncertainty and is_any_read:
         maps = f"{job.out / 'uncertainty'}/, {job.out / 'votes'}/, uncertainty.h5"
         console.print(f"written: {maps}", markup=False)
     if left_out:
-        of_all = some_of(len(left_out), len(job.images), "image", "was", "were")
-        print(f"{of_all} left out:", *left_out, sep="\n  ", file=sys.stderr)
+        how_many = some_of(len(left_out), len(job.images), "image", "was", "were")
+        print(f"{how_many} left out:", *left_out, sep="\n  ", file=sys.stderr)
     return 1 if left_out else 0
 
 

@@ -311,17 +311,20 @@ def test_an_ensemble_shows_where_its_members_disagree(
 
 
 def test_where_no_image_can_be_read_nothing_is_written_or_replaced(
-    voc_ensemble: Path, photos: Path, tmp_path: Path
+    voc_ensemble: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad, out = tmp_path / "bad.png", tmp_path / "out"
     bad.write_text("no image")
     options = ["--out", str(out), "--save", "labels,probabilities", "--uncertainty"]
     assert main([str(voc_ensemble), str(bad), *options]) == 1
-    assert not out.exists()
+    assert not out.exists() and "earlier prediction" not in capsys.readouterr().out
     assert main([str(voc_ensemble), str(photos / "a"), *options]) == 0
+    assert "earlier prediction" not in capsys.readouterr().out
     before = {name: (out / name).read_bytes() for name in ("probabilities.h5", "uncertainty.h5")}
     assert main([str(voc_ensemble), str(bad), *options, "--overwrite"]) == 1
     assert {name: (out / name).read_bytes() for name in before} == before
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(f"{out / name} is that of an earlier prediction." in said for name in before)
 
 
 def test_pictures_of_images_that_are_called_like_a_scale_or_legend_stay(
