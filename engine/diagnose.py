@@ -217,7 +217,8 @@ def _next(arguments: argparse.Namespace) -> int:
             "outlines too. Members of an ensemble disagree about what they have not learnt."
         )
     if pool.on_masks:
-        console.print(pool.on_masks, markup=False)
+        remedy = f"To choose from them too, move them into a new folder, such as {arguments.pool / 'more'}."
+        console.print(f"{pool.on_masks} {remedy}", markup=False)
     if pool.num_trained_on:
         console.print(f"left out: {quantity(pool.num_trained_on, 'image')} that the run was trained on")
     measured = pool.measured(counted(console, "predicting"))

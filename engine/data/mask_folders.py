@@ -24,10 +24,10 @@ from engine.wording import some_of
 
 
 def without_masks(images: Sequence[InputImage], section: Any) -> tuple[list[InputImage], str]:
-    """The images that are no masks, and a sentence on the others; all images if none would be left.
+    """The images that are no masks, and sentences on the others; all images if none would be left.
 
     Args:
-        images: masks that the user typed themselves, or whose folder he typed, are not left out.
+        images: a mask that the user named, or whose folder they named, is not left out.
         section: a recipe's `data`, whose names of folders count besides the usual ones.
     """
     names = [*product(IMAGES, MASKS), *format_of(section.format).masks_beside, *_own_names(section.folder)]
@@ -47,14 +47,18 @@ def without_masks(images: Sequence[InputImage], section: Any) -> tuple[list[Inpu
     found = [folder_of_masks(image) for image in images]
     left = [image for image, folder in zip(images, found, strict=True) if folder is None]
     folders = list(dict.fromkeys(folder for folder in found if folder))
-    where = [f"in a folder of masks beside one of images: {first_few(folders)}"] if folders else []
+    notes = []
+    if folders:
+        what = some_of(len(images) - len(left), len(images), "image", "is", "are")
+        notes.append(
+            f"{what} left out, found in a folder of masks beside one of images: {first_few(folders)}."
+        )
     if beside := _masks_beside(left):
         left = with_names([image for image in left if image.path not in beside])
-        where.append(f"as masks beside their images: {first_few(sorted(beside))}")
-    if not where or not left:
-        return list(images), ""
-    what = some_of(len(images) - len(left), len(images), "image", "is", "are")
-    return left, f"{what} left out, found {' and '.join(where)}."
+        what = some_of(len(beside), len(images), "image", "is", "are")
+        why = "as a mask beside its image" if len(beside) == 1 else "as masks beside their images"
+        notes.append(f"{what} left out {why}: {first_few(sorted(beside))}.")
+    return (left, " ".join(notes)) if left else (list(images), "")
 
 
 def _masks_beside(images: Sequence[InputImage]) -> set[Path]:

@@ -103,10 +103,28 @@ def test_masks_beside_their_images_in_one_folder_are_left_out(
     draw(tmp_path / mask, drawn)
     found, note = left(tmp_path, FOLDER, ["."])
     assert found == [image]
-    assert "1 of 2 images" in note and str(tmp_path / mask) in note
+    assert note == f"1 of 2 images is left out as a mask beside its image: {tmp_path / mask}."
     assert left(tmp_path, FOLDER, [".", mask]) == (sorted([image, mask]), "")
     [kept], _ = without_masks(input_images([str(tmp_path)], tmp_path / "out"), Data.model_validate(FOLDER))
     assert kept.name == str(Path(image).with_suffix(""))  # as if the mask were not there
+    (tmp_path / "more").mkdir()
+    moved = f"more/{Path(mask).name}"  # what `trident diagnose --next` says
+    (tmp_path / mask).rename(tmp_path / moved)
+    assert left(tmp_path, FOLDER, ["."]) == (sorted([image, moved]), "")
+
+
+def test_masks_in_a_folder_and_beside_their_images_are_told_apart(tmp_path: Path) -> None:
+    write(tmp_path, "x/images/1.jpg", "x/masks/1.png")
+    for name in ("a", "b"):
+        draw(tmp_path / f"{name}.jpg", PHOTO)
+        draw(tmp_path / f"{name}.png", COLOURS)
+    found, note = left(tmp_path, FOLDER, ["."])
+    assert found == ["a.jpg", "b.jpg", "x/images/1.jpg"]
+    first, second = note.split(". ")
+    assert first.startswith("1 of 6 images is left out, found in a folder of masks beside one of images: ")
+    assert second.startswith("2 of 6 images are left out as masks beside their images: ")
+    (tmp_path / "x/masks").rename(tmp_path / "x/more")  # what `trident diagnose --next` says
+    assert "x/more/1.png" in left(tmp_path, FOLDER, ["."])[0]
 
 
 def test_photos_with_the_names_of_masks_are_used(tmp_path: Path) -> None:
