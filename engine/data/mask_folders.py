@@ -18,7 +18,7 @@ from engine.data.formats.listing import folders_in
 from engine.data.formats.pairing import PHOTO_ENDINGS, possible_masks
 from engine.data.inputs import InputImage, with_names
 from engine.data.sample import UnreadableSample, first_few
-from engine.data.survey.contents import num_values
+from engine.data.survey.contents import num_values_in_parts
 from engine.data.survey.values import MAX_COLOURS
 from engine.wording import some_of
 
@@ -71,7 +71,7 @@ def _masks_beside(images: Sequence[InputImage]) -> set[Path]:
     @cache
     def holds_few_values(path: Path) -> bool:
         try:
-            return path.suffix.lower() not in PHOTO_ENDINGS and num_values(path) <= MAX_COLOURS
+            return path.suffix.lower() not in PHOTO_ENDINGS and num_values_in_parts(path) <= MAX_COLOURS
         except UnreadableSample:
             return False
 

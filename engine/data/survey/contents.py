@@ -1,20 +1,28 @@
 """Folders of photos and of masks by what their files hold, where the names of the folders do not say it."""
 
+import math
 from collections.abc import Sequence
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.data.doctor.mask_facts import pack
 from engine.data.formats.bands import stored_values
 from engine.data.formats.folder import names_below
+from engine.data.formats.images import TIFF_ENDINGS
 from engine.data.formats.listing import images_below, is_of_a_tool
 from engine.data.formats.pairing import pair_up
+from engine.data.formats.tiff import any_header
+from engine.data.gdal import NotInstalled
+from engine.data.rasters import BLOCK_PX, Raster, Span, open_mask
 from engine.data.sample import DataError
 from engine.data.survey.values import MAX_COLOURS
 from engine.wording import quantity
 
+NUM_PARTS, WHOLE_PX = 3, 2048**2
 MAX_FOLDERS = 12  # more are no folders of photos and of masks, but of samples
 
 
@@ -70,7 +78,38 @@ def num_values(path: Path) -> int:
     Raises:
         UnreadableSample: it cannot be read as a whole.
     """
-    values = stored_values(path)
+    return _num_different(stored_values(path))
+
+
+def num_values_in_parts(path: Path) -> int:
+    """As `num_values`; of a TIFF of more than WHOLE_PX pixels, in NUM_PARTS x NUM_PARTS windows of it.
+
+    It may be one that is predicted by tiles, and larger than the memory.
+    """
+    if path.suffix.lower() not in TIFF_ENDINGS or math.prod(any_header(path)[0]) <= WHOLE_PX:
+        return num_values(path)
+    try:
+        with open_mask(path, as_colours=False) as raster:
+            return _num_different(_parts(raster)) if raster else num_values(path)
+    except NotInstalled:  # then it cannot be read by tiles either
+        return num_values(path)
+
+
+def _parts(raster: Raster) -> NDArray[Any]:
+    """(1, pixels, channels)"""
+    rows, columns = ([_span(part, side) for part in range(NUM_PARTS)] for side in raster.size)
+    windows = [raster.read(*window) for window in product(rows, columns)]  # (n, height, width) each
+    return np.concatenate([window.reshape(len(window), -1) for window in windows], axis=1).T[None]
+
+
+def _span(part: int, side: int) -> Span:
+    """Of a window around the middle of one of NUM_PARTS equal parts of a side."""
+    start = max(0, (2 * part + 1) * side // (2 * NUM_PARTS) - BLOCK_PX // 2)
+    return start, min(side, start + BLOCK_PX)
+
+
+def _num_different(values: NDArray[Any]) -> int:
+    """Of (h, w), or (h, w, channels), of which three or more bytes are a colour."""
     if values.dtype == np.uint8 and values.ndim == 3 and values.shape[2] >= 3:
         values = pack(values[..., :3])
     return len(np.unique(values))

@@ -10,6 +10,8 @@ from PIL import Image
 from engine.data.inputs import input_images
 from engine.data.mask_folders import without_masks
 from engine.data.options import Data
+from engine.data.rasters import in_memory
+from engine.data.survey import contents
 
 VOC: dict[str, Any] = {"format": "voc", "root": "x"}
 FOLDER: dict[str, Any] = {"format": "folder", "root": "x", "classes": ["a", "b"]}
@@ -111,6 +113,23 @@ def test_masks_beside_their_images_in_one_folder_are_left_out(
     moved = f"more/{Path(mask).name}"  # what `trident diagnose --next` says
     (tmp_path / mask).rename(tmp_path / moved)
     assert left(tmp_path, FOLDER, ["."]) == (sorted([image, moved]), "")
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_of_large_tiffs_parts_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be larger than the memory, and be predicted by tiles."""
+
+    def decoded_as_a_whole(path: Path) -> None:
+        raise AssertionError(path)
+
+    monkeypatch.setattr(contents, "WHOLE_PX", 399)  # PHOTO has 400
+    monkeypatch.setattr(contents, "stored_values", decoded_as_a_whole)
+    for name, pixels in (("a", PHOTO), ("a_mask", COLOURS), ("b", PHOTO), ("b_mask", PHOTO)):
+        draw(tmp_path / f"{name}.tif", pixels)
+    assert left(tmp_path, FOLDER, ["."])[0] == ["a.tif", "b.tif", "b_mask.tif"]
+    tall = in_memory(np.arange(1000, dtype=np.uint16).reshape(1, 1000, 1))
+    rows = [*range(38, 294), *range(372, 628), *range(705, 961)]  # 256 around 1/6, 1/2 and 5/6 of 1000
+    assert np.unique(contents._parts(tall)).tolist() == rows
 
 
 def test_masks_in_a_folder_and_beside_their_images_are_told_apart(tmp_path: Path) -> None:
