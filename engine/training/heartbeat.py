@@ -10,6 +10,7 @@ import platform
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from torch._C._distributed_c10d import Store  # torch.distributed has it, but not for mypy
@@ -151,11 +152,10 @@ class Heartbeat:
             silent = [0]  # where the store is
         if silent:
             return self._message(silent, f"did not respond for {self._minutes}")
-        running = ((rank, beat.split()) for rank, beat in enumerate(self._beats) if beat != ENDED)
-        behind = [rank for rank, (_, collectives) in running if int(collectives) < self._collectives]
+        late = behind(self._beats, self._collectives)
         all_run = max(self._unchanged) <= 2 and self._looks["since the store answered"] <= 2
-        if behind and all_run and not self._meets:
-            return self._message(behind, f"still runs, but the others have waited {self._minutes} for it")
+        if late and all_run and not self._meets:
+            return self._message(late, f"still runs, but the others have waited {self._minutes} for it")
         return ""
 
     def _that_ended(self) -> list[int]:
@@ -173,3 +173,15 @@ class Heartbeat:
     @property
     def _minutes(self) -> str:
         return f"{self.timeout_s / 60:.3g} min (train.timeout)"
+
+
+def behind(beats: Sequence[str], collectives: int) -> list[int]:
+    """The ranks of the running processes that have entered fewer collectives.
+
+    One may have ended since they were last looked for, as another thread reads the beats.
+
+    Args:
+        beats: of each process, a count and its collectives, or ENDED.
+    """
+    running = ((rank, beat.split()) for rank, beat in enumerate(beats) if beat != ENDED)
+    return [rank for rank, (_, entered) in running if int(entered) < collectives]

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from engine.run import main
 from engine.training import heartbeat
 from engine.training.distributed import process_group
-from engine.training.heartbeat import GroupError, Heartbeat
+from engine.training.heartbeat import ENDED, GroupError, Heartbeat, behind
 from tests.engine.tiny_run import tiny
 from tests.processes import Python
 
@@ -120,16 +120,9 @@ def announce(monkeypatch: pytest.MonkeyPatch, rank: int) -> int:
     return port
 
 
-def test_one_that_ends_while_another_looks_is_found_at_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_has_ended_is_not_behind() -> None:
     """A thread reads the counters of all; the one that looks must not take the word for a counter."""
-    one = object.__new__(Heartbeat)
-    one.rank, one.world_size, one.timeout_s = 0, 2, TIMEOUT_S
-    one._beats, one._unchanged, one._most_looks, one._collectives = ["5 1", heartbeat.ENDED], [0, 0], 20, 1
-    one._looks, one._meets, one._names = {"since the store answered": 0}, False, ["rank 0", "rank 1"]
-    with monkeypatch.context() as before:
-        before.setattr(one, "_that_ended", lambda: [])  # as it was a moment ago
-        assert one._lost() == ""
-    assert one._lost().startswith("rank 1 has ended")
+    assert behind(["5 3", "7 2", ENDED, "1 4"], collectives=3) == [1]
 
 
 def test_processes_that_never_come_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
