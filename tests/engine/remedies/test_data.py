@@ -99,7 +99,7 @@ CASES = [
          lambda: own("SPLIT/{}.png", "SPLITannot/{}.png", draw_mask(40)),
          more=f"data.classes=[{','.join(f'c{n}' for n in range(41))}] "
               "'data.folder.images=\"{split}\"' 'data.folder.masks=\"{split}annot\"'"),
-    Case("Replace it, or take it out of the data", "run r.yaml data.doctor=off", damaged),
+    Case("data.on_error=skip leaves such images out", "run r.yaml data.doctor=off", damaged),
     Case("or, if all images have", f"{RUN} data.bands=4"),
     Case("is a colour, and", f"{RUN} 'data.bands=[a, b, c]' data.normalisation=auto"),
     Case("for all such labels, data.polygons.other", f"{LABELME} data.polygons.val_share=0.3",
