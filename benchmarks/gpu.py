@@ -177,11 +177,8 @@ def updates(
             step(drawn)  # compiles
             if on_gpu:
                 torch.cuda.reset_peak_memory_stats()
-            for _ in range(
-                WARM_UP
-            ):  # with train.compile=max the last one is recorded, which needs the memory
-                step(drawn)
-            if on_gpu:
+                for _ in range(WARM_UP):  # with train.compile=max the last one is recorded, and needs memory
+                    step(drawn)
                 peaks[arm] = (torch.cuda.max_memory_allocated() - of_others) / 2**20
             calls[arm] = lambda step=step, drawn=drawn: step(drawn)
         seconds = interleaved(calls, rounds, lambda done, total: None)
