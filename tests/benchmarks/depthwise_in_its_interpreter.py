@@ -13,7 +13,8 @@ CASES = [
     (torch.float32, 1e-5, (1, 3, 5, 9), kernels.TILES[0], kernels.WEIGHT_TILE),
     (torch.bfloat16, 2**-8, (1, 3, 3, 2), SMALL, SMALL),  # one rounding, of the result
 ]
-for dtype, tolerance, shape, tile, kernels.WEIGHT_TILE in CASES:
+for dtype, tolerance, shape, tile, weight_tile in CASES:
+    kernels.WEIGHT_TILE = weight_tile
     generator = torch.Generator().manual_seed(0)
     sizes = shape, (shape[1], 1, 3, 3), (shape[1],), shape
     *inputs, gradient = (torch.randn(size, generator=generator).to(dtype) for size in sizes)
