@@ -138,8 +138,8 @@ def confusion_view(content: RunContent) -> dict[str, Any] | None:
         {
             "name": names[i],
             "pixels": int(totals[i]),
-            "cells": [(names[j], shares[i, j] if totals[i] else None, i == j) for j in shown],
-            "others": 1 - shares[i, shown].sum() if totals[i] and num_hidden else None,
+            "cells": [(names[j], shares[i, j], i == j) for j in shown],
+            "others": 1 - shares[i, shown].sum() if num_hidden else None,
         }
         for i in shown
     ]
