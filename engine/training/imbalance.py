@@ -96,16 +96,14 @@ def decided(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -
             notes.append("crops are redrawn for them, too")
         else:
             notes.append(f"crops are redrawn for rare classes: {_rare_shares(rare, counts, class_names)}")
-    elif absent := [class_names[id] for id in _sought(augment.crop_on) if counts.shares[id] == 0]:
-        notes.append(
-            f"augment.crop_on has no effect for {', '.join(absent)}: no training image has a pixel of "
-            f"{'it' if len(absent) == 1 else 'them'}"
-        )
+    elif not isinstance(augment.crop_on, str):
+        absent = [class_names[id] for id in augment.crop_on if counts.shares[id] == 0]
+        if absent:
+            notes.append(
+                f"augment.crop_on has no effect for {', '.join(absent)}: no training image has a pixel of "
+                f"{'it' if len(absent) == 1 else 'them'}"
+            )
     return recipe.model_copy(update={"loss": terms, "data": data, "augment": augment}), notes
-
-
-def _sought(crop_on: str | Sequence[int]) -> Sequence[int]:
-    return () if isinstance(crop_on, str) else crop_on
 
 
 def training_order(

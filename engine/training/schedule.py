@@ -109,7 +109,7 @@ def end_of_rise(section: Schedule, num_steps: int) -> int:
         return math.ceil(ONECYCLE_RISE * num_steps)
     assert isinstance(section.warmup, int)
     if section.name == "cyclic":
-        return num_steps - (num_steps - section.warmup) // section.cycles
+        return [section.warmup, *ends_of_cycles(section, num_steps)][-2]  # the start of the last cycle
     return section.warmup
 
 
