@@ -23,7 +23,7 @@ from engine.training.fit import RunError
 from engine.training.step import Metrics, SupervisedStep
 
 # Ordinary updates before a recording, as in torch's documentation of CUDA graphs. They compile the model,
-# choose kernels and create the state of the optimiser.
+# let cuDNN choose kernels and create the state of the optimiser.
 WARM_UP = 3
 WITH_TENSOR_RATES = (torch.optim.Adam, torch.optim.SGD)  # and AdamW: their fused kernels read such a rate
 
@@ -33,8 +33,8 @@ Result = TypeVar("Result")
 class Recorder(Protocol):
     """What records work, and repeats it."""
 
-    def aside(self) -> AbstractContextManager[None]:
-        """A context for updates before a recording."""
+    def warming_up(self) -> AbstractContextManager[None]:
+        """For ordinary updates before a recording, which run on the stream of the recording."""
 
     def record(self, work: Callable[[], Result]) -> tuple[Result, Callable[[], None]]:
         """Record work without doing it; its result, and a function that does it and fills the result."""
@@ -51,7 +51,7 @@ class CudaGraphs:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
+    def warming_up(self) -> Iterator[None]:
         current = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -90,7 +90,7 @@ class RecordedUpdates:
             self._constants = constants
         self._num_alike += 1
         if self._num_alike <= WARM_UP:
-            with self._recorder.aside():
+            with self._recorder.warming_up():
                 return self._step.update(batch)
         if self._recording is None:
             with _naming_what_failed():

@@ -66,7 +66,7 @@ class OperationsOfTheCPU:
         self.num_ordinary = self.num_recorded = self.num_repeated = 0
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
+    def warming_up(self) -> Iterator[None]:
         self.num_ordinary += 1
         yield
 
