@@ -52,9 +52,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--batch", type=int, help="images per step (default: 32 on a GPU; on a CPU 1, 2 or 8)"
     )
-    parser.add_argument("--images", type=int, default=128, help="of data and decode (default 128)")
+    parser.add_argument(
+        "--images", type=int, default=128, help="number of images for data and decode (default 128)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="counted runs of each contender (default 5)")
-    parser.add_argument("--root", type=Path, help="folder of photos in the layout of VOC, of decode and job")
+    parser.add_argument("--root", type=Path, help="folder of photos in the layout of VOC, for decode and job")
     job = parser.add_argument_group("job")
     job.add_argument(
         "--lists",
