@@ -60,6 +60,6 @@ def _as_ids(masks: Tensor) -> Tensor:
     if masks.is_floating_point():
         raise LossError(
             f"Masks have to be integers, 1 where the class is and 0 where not; got {masks.dtype}. Pass "
-            "masks.long(), or a loss of your own by its import path, which gets them as they are."
+            "(masks > 0.5).long(), or a loss of your own by its import path, which gets them as they are."
         )
     return masks.long()
