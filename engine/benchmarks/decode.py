@@ -20,10 +20,11 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from engine.benchmarks.data import write_voc
 from engine.benchmarks.measuring import ratio
 from engine.data.formats.images import decode_image
-from engine.data.sample import DataError
+from engine.data.sample import OR_SKIP, DataError, UnreadableSample
 from engine.scoring.timing import interleaved
 
 OURS = "Pillow, as in a training"
+JPEG_START = b"\xff\xd8"
 
 
 def measure(
@@ -64,7 +65,7 @@ def pillow_at_half(file: bytes) -> Tensor:
     """(3, h / 2, w / 2), rounded up"""
     with Image.open(io.BytesIO(file)) as image:
         image.draft("RGB", (image.width // 2, image.height // 2))
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
 def by_torchvision(file: bytes) -> Tensor:
@@ -94,4 +95,16 @@ def _files(root: Path | None, num_images: int) -> list[bytes]:
         raise DataError(
             f"{root / 'JPEGImages'} has no .jpg: --root is a folder of photos in the layout of VOC."
         )
-    return [path.read_bytes() for path in paths[:: max(1, len(paths) // num_images)][:num_images]]
+    return [_read(path) for path in paths[:: max(1, len(paths) // num_images)][:num_images]]
+
+
+def _read(path: Path) -> bytes:
+    """Raises DataError: damaged, or not a JPEG, which torchvision would refuse."""
+    try:
+        decode_image(path)
+    except UnreadableSample as error:
+        raise DataError(str(error).replace(OR_SKIP, "")) from None  # the benchmark has no such option
+    file = path.read_bytes()
+    if not file.startswith(JPEG_START):
+        raise DataError(f"{path} is not a JPEG file. Replace it, or take it out of the folder.")
+    return file

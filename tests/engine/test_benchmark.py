@@ -1,10 +1,12 @@
 """`trident benchmark` on the smallest model and images; the measured figures are not tested."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from engine.benchmark import main
@@ -145,6 +147,33 @@ def test_decoders_are_compared_on_photos_or_drawn_images(
     assert half["same"] == 0 and len(half["seconds"]) == 2
     assert main([*small, "--root", str(tmp_path)]) == 2
     assert "JPEGImages has no .jpg" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_every_decoder_gives_rgb(mode: str) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (6, 4), (90, 90, 90)).convert(mode).save(file, "JPEG")
+    for decoder in decode.DECODERS.values():
+        pixels = decoder(file.getvalue())
+        assert pixels.shape in ((3, 4, 6), (3, 2, 3))
+        assert (pixels.float() - 90).abs().max() <= 2  # gray in all channels
+
+
+def test_a_photo_that_cannot_be_decoded_is_named_with_what_can_be_done_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = tmp_path / "JPEGImages/a.jpg"
+    photo.parent.mkdir()
+    Image.new("RGB", (64, 64)).save(photo)
+    whole = photo.read_bytes()
+    png = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(png, "PNG")
+    for damaged in (whole[: len(whole) // 2], png.getvalue()):
+        photo.write_bytes(damaged)
+        assert main(["decode", "--images", "1", "--rounds", "1", "--root", str(tmp_path)]) == 2
+        message = capsys.readouterr().err
+        assert str(photo) in "".join(message.split("\n")) and "take it out" in message
+        assert "on_error" not in message and "Traceback" not in message
 
 
 def test_half_the_size_is_half_the_size_and_drawn_images_are_decoded_alike() -> None:
