@@ -33,7 +33,7 @@ def draw_costs(path: Path, report: dict[str, Any]) -> None:
             chosen = early_exit["chosen"]
             axes.plot([chosen["cost"]], [chosen["mIoU"]], "D", color=INK, label="early exit, as chosen")
         if report["selection"]["same_images"]:
-            axes.set_title("selected on these images, so scores are too high")
+            axes.set_title("selected on these images, so scores are optimistic")
         axes.set_xlabel("forward passes per image and view")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(f"mIoU on {report['dataset']['split']}")

@@ -81,7 +81,7 @@ def methods_table(comparison: MethodComparison) -> Table:
     is_honest = any(result.honest for result in results.values())
     several = bool(comparison.to_winner)
     scores = (
-        ["honest mIoU", "gain [95 %]", "flattering mIoU"]
+        ["honest mIoU", "gain [95 %]", "optimistic mIoU"]
         if is_honest
         else ["mIoU, same images", "gain [95 %]"]
     )
@@ -146,7 +146,7 @@ def saved_fact(
     """What was saved, and the score by which it was selected; with an early exit, its own score on val."""
     result, with_exit = comparison.results[comparison.winner], ""
     score = result.ranking_mIoU
-    where = f"on {val}, on which it was selected: flattering"
+    where = f"on {val}, on which it was selected: optimistic"
     if selection.repeats:
         where = f"on the other halves of {val}: honest, except that it is the best of several"
     if not selection.same_images:
@@ -162,10 +162,10 @@ def saved_fact(
 def _cells_of_best(comparison: MethodComparison, is_honest: bool) -> list[str]:
     """mIoU without a gain; in cross-validation the best member is selected for each half."""
     some = next(iter(comparison.results.values()))
-    flattering = f"{some.flattering.mIoU - some.flattering.gain:.4f}"
+    optimistic = f"{some.flattering.mIoU - some.flattering.gain:.4f}"
     if some.honest and is_honest:
-        return [f"{some.honest.mIoU - some.honest.gain:.4f}", "", flattering]
-    return [flattering, ""]
+        return [f"{some.honest.mIoU - some.honest.gain:.4f}", "", optimistic]
+    return [optimistic, ""]
 
 
 def gain_text(estimate: Estimate) -> str:
@@ -180,12 +180,12 @@ def selection_facts(selection: Selection, val: str, methods: Iterable[str]) -> s
     images = f"{quantity(selection.num_images, 'image')} of {escape(selection.split)}"
     if not selection.same_images:
         return (
-            f"Honest: selected on {images}, scored on {escape(val)}. Flattering: selected and scored on "
+            f"Honest: selected on {images}, scored on {escape(val)}. Optimistic: selected and scored on "
             f"{escape(val)}."
         )
     if selection.repeats:
         return (
-            f"[bold red]Flattering: selected and scored on the same {images}.[/] Honest: the images were "
+            f"[bold red]Optimistic: selected and scored on the same {images}.[/] Honest: the images were "
             f"halved at random {quantity(selection.repeats, 'time')}, each half was scored with what was "
             "selected on the other half, and the counts were added up."
         )
@@ -196,6 +196,6 @@ def selection_facts(selection: Selection, val: str, methods: Iterable[str]) -> s
         )
     halves = "--split-half, or " if selection.num_images > 1 else ""
     return (
-        f"[bold red]SELECTED AND SCORED ON THE SAME {images}: THESE SCORES ARE TOO HIGH (flattering).[/] For "
+        f"[bold red]SELECTED AND SCORED ON THE SAME {images}: THESE SCORES ARE OPTIMISTIC.[/] For "
         f"honest ones add {halves}--select-split NAME with a split that is neither trained on nor scored."
     )

@@ -114,7 +114,7 @@ def test_all_methods_of_two_architectures_and_the_best_is_saved(
     assert manifest.scores["mIoU"] == printed["ensembles"][winner]["mIoU"]
     assert len(open_trained(saved, torch.device("cpu")).members) == printed["ensembles"][winner]["cost"]
     out = capsys.readouterr().out
-    assert "honest mIoU" in out and "flattering mIoU" in out
+    assert "honest mIoU" in out and "optimistic mIoU" in out
     assert f"saved: {saved} ({winner}: the best of 12 methods" in out
 
 
@@ -123,7 +123,7 @@ def test_choosing_on_the_reported_images_gives_a_clear_warning(
 ) -> None:
     assert main([str(runs / "same"), "--top", "2", "--method", "greedy,mean"]) == 0
     assert (
-        "SELECTED AND SCORED ON THE SAME 4 images of val: THESE SCORES ARE TOO HIGH"
+        "SELECTED AND SCORED ON THE SAME 4 images of val: THESE SCORES ARE OPTIMISTIC"
         in capsys.readouterr().out
     )
     printed = json.loads((runs / "same/ensemble.json").read_text())

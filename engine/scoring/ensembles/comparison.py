@@ -186,7 +186,7 @@ def comparison_report(comparison: MethodComparison, selection: Selection) -> dic
 
     "soup" has the numbers of the averaged members, counted from 0, then of "latest_states" and "averages".
 
-    The gain of an ensemble is flattering if `same_images` is True, like its scores. "honest" is None if no
+    The gain of an ensemble is optimistic if `same_images` is True, like its scores. "honest" is None if no
     honest estimate was asked for.
     """
     results = comparison.results

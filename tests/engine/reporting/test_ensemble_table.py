@@ -22,12 +22,12 @@ from engine.scoring.ensembles.selection import Ensemble
 SAME = Selection("val", 9, same_images=True, repeats=0)
 HALVED = Selection("val", 9, same_images=True, repeats=5)
 ELSEWHERE = Selection("held", 7, same_images=False, repeats=0)
-FLATTERING, HONEST = Estimate(0.75, 0.05, 0.01, 0.08, 0.0, 0.1), Estimate(0.72, 0.03, -0.01, 0.06, -0.02, 0.1)
+OPTIMISTIC, HONEST = Estimate(0.75, 0.05, 0.01, 0.08, 0.0, 0.1), Estimate(0.72, 0.03, -0.01, 0.06, -0.02, 0.1)
 
 
 def comparison(honest: Estimate | None, accepted: bool = True) -> MethodComparison:
     ensemble = Ensemble(Combination.mean(3), note="weights [1]", accepted=accepted)
-    result = MethodResult(ensemble, None, FLATTERING, honest, 0.74, 12.5)
+    result = MethodResult(ensemble, None, OPTIMISTIC, honest, 0.74, 12.5)
     return MethodComparison({}, "step 8", 30.0, {"weighted": result})
 
 
@@ -53,7 +53,7 @@ def test_without_an_honest_score_the_heading_says_same_images() -> None:
 
 def test_the_honest_score_is_first_with_its_own_gain() -> None:
     heading, best, row = table_of(HONEST)
-    assert heading[1:4] == ["honest mIoU", "gain [95 %]", "flattering mIoU"]
+    assert heading[1:4] == ["honest mIoU", "gain [95 %]", "optimistic mIoU"]
     assert best[1:4] == ["0.6900", "", "0.7000"]
     assert row[1:4] == ["0.7200", "+0.0300 [-0.0100, +0.0600]", "0.7500"]
 
@@ -71,7 +71,7 @@ def test_the_images_that_methods_were_chosen_on_are_named() -> None:
 def test_the_saved_method_is_named_with_its_score() -> None:
     path = Path("best")
     assert saved_fact(path, comparison(None), SAME, "val") == (
-        "saved: best (weighted: mIoU 0.7400 on val, on which it was selected: flattering)"
+        "saved: best (weighted: mIoU 0.7400 on val, on which it was selected: optimistic)"
     )
     assert "other halves of val" in saved_fact(path, comparison(HONEST), HALVED, "val")
     assert "on held, on which it was selected" in saved_fact(path, comparison(HONEST), ELSEWHERE, "val")
