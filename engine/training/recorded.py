@@ -175,5 +175,5 @@ def _naming_what_failed() -> Iterator[None]:
         reason = str(next(cause for cause in causes if cause)).partition("\n")[0]
         raise RunError(
             f"train.compile: max cannot record an update of this recipe: {reason}. Type the same command "
-            "with train.compile=true, and with --resume if the run has saved a state."
+            "with train.compile=true, and, if the folder of the run is there, with --resume."
         ) from error

@@ -110,7 +110,7 @@ ELSEWHERE = {
     "tests/engine/data/formats/test_bands.py::test_another_number_of_bands_is_refused_with_a_remedy": (
         "If it has other bands than RGB", "a plane for each channel",
     ),
-    "tests/engine/training/test_recorded.py::test_an_update_that_waits_for_the_device_cannot_be_recorded": (
+    "tests/engine/test_run_recorded.py::test_what_is_typed_where_an_update_cannot_be_recorded_works": (
         "train.compile: max cannot record an update",
     ),
     "tests/engine/training/test_patience.py::test_it_says_which_part_of_the_schedule_ran": (
