@@ -298,7 +298,7 @@ def test_data_that_is_missing_is_reported_before_a_run_starts(
         assert "is gone" in capsys.readouterr().err and not Path("new").exists()
     require_alike(load_recipes(["plain.yaml", "dice.yaml"], []), opens_data=False)
     monkeypatch.setattr(RunFolder, "is_finished", True)
-    assert main(["plain.yaml", "dice.yaml", "--seeds", "1", "--out", "new"]) == 2  # it has no such runs
+    assert main(["plain.yaml", "dice.yaml", "--seeds", "1", "--out", "new"]) == 2
     assert "is gone" not in capsys.readouterr().err
 
 
