@@ -47,11 +47,7 @@ def measure(
     return [
         {"contender": name, "num_images": len(files), "seconds": times}
         | {"images_per_s": 1 / median(times), "times_faster": ratio(seconds[OURS], times)}
-        | {
-            "same": sum(
-                torch.equal(DECODERS[name](*each), own) for *each, own in zip(files, exact, strict=True)
-            )
-        }
+        | {"same": sum(map(torch.equal, map(DECODERS[name], files), exact))}
         for name, times in seconds.items()
     ]
 
