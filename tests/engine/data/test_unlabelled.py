@@ -213,7 +213,7 @@ def test_the_doctor_names_images_that_have_masks_and_the_masks(voc_folder: Path,
     assert found(root=str(photos)) == {}
 
 
-@pytest.mark.parametrize("on_error", ["stop", "skip"])
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
 def test_the_doctor_refuses_a_folder_of_which_no_image_can_be_read(
     voc_folder: Path, tmp_path: Path, on_error: str
 ) -> None:
