@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "engine.diagnosis": (*BELOW, "engine.scoring"),
     "engine.reporting": (*BELOW, "engine.scoring", "engine.diagnosis"),
     "engine.training": (*BELOW, "engine.scoring", "engine.diagnosis", "engine.reporting"),
-    "engine.benchmarks": (*BELOW, "engine.scoring"),
+    "engine.benchmarks": (*BELOW, "engine.scoring", "engine.training.freed_memory"),
     "engine.comparison": (*BELOW, "engine.scoring", "engine.reporting"),
     "engine.exporting": (*BELOW, "engine.scoring", "engine.reporting"),
     "engine.serving": (*BELOW, "engine.scoring", "engine.reporting"),
